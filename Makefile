@@ -1,0 +1,82 @@
+# The tasks of the project, the same for people and for continuous integration. `make` lists them.
+# Needs make and Python >= 3.11; everything else goes into .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+TEST_PROFILE ?= quick
+export VENV TEST_PROFILE
+
+BIN := $(VENV)/bin
+# pip, not something faster: it reads the machine's own index configuration, and runs once.
+# --no-deps because the files name every package already; what they do not name must not come in.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup setup-dev setup-load run demo test lint format types bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(VENV)/.stamp-runtime ## make .venv with the service in it
+
+setup-dev: $(VENV)/.stamp-dev ## add what tests and checks need
+
+setup-load: $(VENV)/.stamp-load ## add what load tests need
+
+run: setup ## start the service on 127.0.0.1:8000 with its data under ./data
+	@$(BIN)/sessionmanager serve --data-dir ./data $(ARGS)
+
+demo: setup ## play a recorded call through crash, resume and archive, and compare
+	@$(BIN)/sessionmanager demo $(ARGS)
+
+test: setup-dev ## lint, types and tests with coverage (TEST_PROFILE=quick|full, ARGS for pytest)
+	@scripts/test $(ARGS)
+
+lint: setup-dev ## look for mistakes and for formatting that differs
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check --output-format concise
+
+format: setup-dev ## format the code and mend what can be mended
+	@$(BIN)/ruff check --fix-only
+	@$(BIN)/ruff format
+
+types: setup-dev ## check the types of sessionmanager/, strictly
+	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
+
+bench: setup-dev ## measure, print a table and write build/bench.json
+	@mkdir -p build
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+lock: $(VENV)/.stamp-venv ## recompile requirements/*.txt (ARGS=--upgrade to move the pins)
+	@scripts/lock $(ARGS)
+
+clean: ## remove .venv, build and caches; ./data stays
+	rm -rf $(VENV) build .pytest_cache .ruff_cache .hypothesis .schemathesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps: a second `make setup` compares a few dates and is done; a changed file brings the step back.
+
+$(VENV)/.stamp-venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "setup: needs Python >= 3.11; $(PYTHON) --version says: $$($(PYTHON) --version 2>&1)" >&2; \
+	  echo "setup: name a newer one: make setup PYTHON=python3.12" >&2; exit 1; }
+	@echo "setup: $(VENV) from $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.stamp-runtime: requirements/runtime.txt requirements/build.txt pyproject.toml $(VENV)/.stamp-venv
+	@echo "setup: requirements/runtime.txt and the project itself"
+	@$(INSTALL) --require-hashes -r requirements/build.txt -r requirements/runtime.txt
+	@$(INSTALL) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.stamp-dev: requirements/dev.txt $(VENV)/.stamp-runtime
+	@echo "setup: requirements/dev.txt"
+	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.stamp-load: requirements/load.txt $(VENV)/.stamp-dev
+	@echo "setup: requirements/load.txt"
+	@$(INSTALL) --require-hashes -r requirements/load.txt
+	@touch $@

@@ -1,0 +1,98 @@
+"""What a caller wants of one session, ready to be decided, and what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from sessionmanager.model.codec import Stored
+from sessionmanager.model.entry import Draft, StoredEntry
+from sessionmanager.model.head import Head
+from sessionmanager.words import Instant, Key, Status
+
+
+class Who(NamedTuple):
+    """In whose name a commit is written: it stands in its entries and in the audit trail."""
+
+    subject: str
+    request_id: str | None = None
+
+
+class RequestKey(NamedTuple):
+    """An idempotency key as the ledger knows it. scope: hash of subject and key; request: hash of what was asked."""
+
+    scope: bytes
+    request: bytes
+
+    @classmethod
+    def of(cls, subject: str, value: str, request: bytes) -> RequestKey:
+        """The key of a request: scoped by its subject (and, with the session's key, by its tenant)."""
+        text = f"{len(subject)}:{subject}:{value}".encode()
+        return cls(hashlib.blake2b(text, digest_size=16).digest(), request)
+
+    def commit_id(self, key: Key) -> bytes:
+        return hashlib.blake2b(self.scope + self.request + key.text.encode(), digest_size=16).digest()
+
+
+class Decided(NamedTuple):
+    """The entries of a commit, and for an append where each line of the batch is (see `decide.Append`)."""
+
+    drafts: tuple[Draft, ...]
+    places: tuple[int, ...] | None = None
+    duplicates: tuple[str, ...] = ()
+
+
+Decide = Callable[[Head, Mapping[str, int], Instant], Decided]
+
+
+class Command(NamedTuple):
+    """action: its name in the audit trail and in metrics. entry_ids: client ids to look up before deciding."""
+
+    action: str
+    decide: Decide
+    entry_ids: tuple[str, ...] = ()
+
+
+class Receipt(Struct, frozen=True, kw_only=True):
+    """What every write answers, and what a repeat with the same key answers again."""
+
+    id: str
+    version: int
+    status: Status
+    seqs: tuple[int, ...] | UnsetType = UNSET
+    duplicates: tuple[str, ...] | UnsetType = UNSET
+
+
+class Written(NamedTuple):
+    """What came of a command. `answer`: the receipt's JSON, the same bytes on every repeat.
+
+    replayed: an earlier request with this key did it. committed: something new was written by this one.
+    stored: the head after; None for a replay.
+    """
+
+    version: int
+    answer: bytes
+    stored: Stored | None
+    entries: tuple[StoredEntry, ...] = ()
+    replayed: bool = False
+    committed: bool = True
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def receipt(key: Key, version: int, status: Status, decided: Decided, entry_count: int) -> bytes:
+    """The receipt's bytes; `entry_count`: lines before this commit, from which the new ones count on."""
+    if decided.places is None:
+        return _encode(Receipt(id=key.id, version=version, status=status))
+    seqs = tuple(place if place >= 0 else entry_count - place for place in decided.places)
+    return _encode(Receipt(id=key.id, version=version, status=status, seqs=seqs, duplicates=decided.duplicates))
+
+
+def entry_id_hash(entry_id: str) -> bytes:
+    """16 bytes under which a client's entry id is kept for ever."""
+    return hashlib.blake2b(entry_id.encode(), digest_size=16).digest()

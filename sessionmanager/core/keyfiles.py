@@ -1,0 +1,77 @@
+"""Files that hold one key: made so that only their owner reads them, read so that nothing half right is taken."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+KEY_BYTES: Final = 32
+_FILE_BYTES_MAX: Final = 128
+_DISTINCT_BYTES_MIN: Final = 8
+
+
+def make_key_file(path: Path) -> bytes:
+    """A new key of 32 random bytes, kept as hex in a new file that only its owner can read; durable on return.
+
+    Whole or not there: the name appears only once the bytes are on the disk. Raises FileExistsError, OSError.
+    """
+    key = os.urandom(KEY_BYTES)
+    draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(key.hex().encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        # Crash here: a draft with a key that nothing was ever sealed with.
+        os.link(draft, path)
+    finally:
+        draft.unlink()
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return key
+
+
+def read_key_file(path: Path) -> bytes:
+    """The 32 bytes of a key file: raw, or as 64 hex digits with at most one line end.
+
+    Raises OSError (FileNotFoundError …), ValueError: not a plain file, open to others, or not such a key. Neither holds
+    anything of the contents. Links are followed: mounted secrets are links.
+    """
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        data = file.read(_FILE_BYTES_MAX + 1)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path} is not a plain file")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IRWXO):
+        raise ValueError(
+            f"{path} is open to others: allow at most its owner to write and its group to read (0600, 0440)"
+        )
+    key = data
+    if len(data) != KEY_BYTES:
+        text = data.removesuffix(b"\n").removesuffix(b"\r")
+        try:
+            key = bytes.fromhex(text.decode("ascii")) if len(text) == 2 * KEY_BYTES else b""
+        except ValueError:
+            key = b""
+    if len(key) != KEY_BYTES or len(set(key)) < _DISTINCT_BYTES_MIN:
+        raise ValueError(
+            f"{path} does not hold a key of {KEY_BYTES} random bytes, raw or as {2 * KEY_BYTES} hex digits"
+        )
+    return key
+
+
+def load_or_make_key_file(path: Path) -> tuple[bytes, bool]:
+    """The key of this file, and whether it was made now. Raises what the two above raise, but not FileExistsError."""
+    try:
+        return read_key_file(path), False
+    except FileNotFoundError:
+        try:
+            return make_key_file(path), True
+        except FileExistsError:
+            return read_key_file(path), False  # another process was quicker

@@ -1,0 +1,293 @@
+"""The keys: master key → tenant key → session key. And cursors, which one of them signs.
+
+The master key is a file. A tenant's key is a record in warm, wrapped by it; a session's key is in the head, wrapped by
+its tenant's, and goes with the tombstone: what it sealed is noise from then on, wherever copies lie (crypto-shredding,
+reliability.md Corr. 8). Every wrap names the key that opens it. Wrapped keys are never sent to hot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from hmac import compare_digest
+from typing import Any, Final, Literal
+
+import msgspec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from sessionmanager.core.keyfiles import KEY_BYTES
+from sessionmanager.core.sealing import (
+    OWNER_BYTES,
+    SessionKey,
+    bind,
+    kek_id_of,
+    open_body,
+    pack,
+    seal_body,
+    unpack,
+    unwrap,
+    wrap,
+)
+from sessionmanager.errors import DataCorrupt, FieldError, Malformed, OutcomeUnknown, RevConflict, TierUnavailable
+from sessionmanager.model.head import KeyRing
+from sessionmanager.model.roles import ALL_TENANTS
+from sessionmanager.tiers.warm.protocol import WarmRecords
+from sessionmanager.words import Key
+
+TENANT_KEYS_MAX: Final = 1024
+CURSOR_CHARS_MAX: Final = 4096
+TENANT_KEY: Final = "tenant-key"
+MASTER_KEY: Final = "master-key"
+_MAC_BYTES: Final = 16
+_TRIES: Final = 4
+_json_encode = msgspec.json.Encoder().encode
+_ring_decode = msgspec.json.Decoder(KeyRing).decode
+
+Purpose = Literal["kek", "cursor", "derived-id", "hot-mac", "id"]
+
+
+class MasterKey:
+    """The root of all keys, and the keys for other purposes that come from it (HKDF-SHA256, RFC 5869)."""
+
+    __slots__ = ("_aead", "_key", "id")
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"a master key has {KEY_BYTES} bytes")
+        self._key = key
+        self._aead = AESGCM(self.derive("kek"))
+        self.id = "m" + self.derive("id")[:8].hex()
+
+    def __repr__(self) -> str:
+        return f"MasterKey({self.id}, ***)"
+
+    def derive(self, purpose: Purpose) -> bytes:
+        """32 bytes for one purpose, the same each time; none tells anything about another or about the key."""
+        return HKDF(
+            algorithm=SHA256(), length=KEY_BYTES, salt=None, info=f"sessionmanager:1:{purpose}".encode()
+        ).derive(self._key)
+
+    @property
+    def cursor_key(self) -> bytes:
+        return self.derive("cursor")
+
+    @property
+    def derived_id_key(self) -> bytes:
+        return self.derive("derived-id")
+
+    @property
+    def hot_mac_key(self) -> bytes:
+        return self.derive("hot-mac")
+
+    def wrap(self, aad: bytes, secret: bytes) -> str:
+        return wrap(self._aead, self.id, aad, secret)
+
+    def unwrap(self, aad: bytes, wrapped: str) -> bytes:
+        return unwrap(self._aead, self.id, aad, wrapped)
+
+
+class TenantKeys:
+    """A tenant's keys in the clear, one of them in use."""
+
+    __slots__ = ("_aeads", "current", "tenant")
+
+    def __init__(self, tenant: str, current: str, secrets: Mapping[str, bytes]) -> None:
+        self.tenant = tenant
+        self.current = current
+        self._aeads = {key_id: AESGCM(secret) for key_id, secret in secrets.items()}
+
+    def __repr__(self) -> str:
+        return f"TenantKeys({self.current}, ***)"
+
+    def wrap(self, key: Key, session_key: SessionKey) -> str:
+        aad = bind("session-key", self.current, key.tenant, key.id, session_key.id)
+        return wrap(self._aeads[self.current], self.current, aad, session_key.packed())
+
+    def unwrap(self, key: Key, key_id: str, wrapped: str) -> SessionKey:
+        kek_id = kek_id_of(wrapped)
+        aead = self._aeads.get(kek_id)
+        if aead is None:
+            raise DataCorrupt("a session key is wrapped by a key that its tenant does not have")
+        packed = unwrap(aead, kek_id, bind("session-key", kek_id, key.tenant, key.id, key_id), wrapped)
+        if len(packed) != KEY_BYTES + OWNER_BYTES:
+            raise DataCorrupt("a wrapped session key has a wrong length")
+        return SessionKey(key_id, packed[:KEY_BYTES], packed[KEY_BYTES:])
+
+
+class SessionKeys:
+    """The way from the master key to a session's. One a process; keeps the keys of the last 1,024 tenants in memory.
+
+    older: master keys that were replaced; they open what they wrapped and wrap nothing new.
+    """
+
+    def __init__(
+        self,
+        master: MasterKey,
+        records: WarmRecords,
+        *,
+        older: Sequence[MasterKey] = (),
+        tenants_max: int = TENANT_KEYS_MAX,
+    ) -> None:
+        self._master = master
+        self._masters = {each.id: each for each in (*older, master)}
+        self._records = records
+        self._tenants: OrderedDict[str, TenantKeys] = OrderedDict()
+        self._tenants_max = tenants_max
+        self._loading: dict[str, asyncio.Task[TenantKeys]] = {}
+
+    async def create(self, key: Key) -> KeyRing:
+        """The ring of a new session, with a new key.
+
+        Raises TierUnavailable, DataCorrupt. Cost: some 6 µs; one read of warm for a tenant not seen lately, and one
+        write for a new one.
+        """
+        keys = await self.tenant(key.tenant)
+        session_key = SessionKey("s" + os.urandom(8).hex(), os.urandom(KEY_BYTES), _owner(key))
+        return KeyRing(current=session_key.id, wrapped={session_key.id: keys.wrap(key, session_key)})
+
+    async def unwrap(self, key: Key, ring: KeyRing, key_id: str) -> SessionKey:
+        """The session's key with this id. Raises DataCorrupt: not in the ring, or not wrapped for this session."""
+        wrapped = ring.wrapped.get(key_id)
+        if wrapped is None:
+            raise DataCorrupt("a body names a key that its session does not have")
+        return (await self.tenant(key.tenant)).unwrap(key, key_id, wrapped)
+
+    async def share(self, source: Key, ring: KeyRing, key_id: str, target: Key) -> str:
+        """A key of `source`, wrapped for the ring of `target`, so that a fork can read what its parent sealed.
+
+        Both are of one tenant. Raises as `unwrap` does.
+        """
+        assert source.tenant == target.tenant, "keys never leave their tenant"
+        session_key = await self.unwrap(source, ring, key_id)
+        return (await self.tenant(target.tenant)).wrap(target, session_key)
+
+    async def tenant(self, tenant: str) -> TenantKeys:
+        """The tenant's keys, made and kept in warm when it has none. One look-up at a time for each tenant."""
+        keys = self._tenants.get(tenant)
+        if keys is not None:
+            self._tenants.move_to_end(tenant)
+            return keys
+        loading = self._loading.get(tenant)
+        if loading is None:
+            loading = self._loading[tenant] = asyncio.get_running_loop().create_task(self._load(tenant))
+            loading.add_done_callback(lambda task: self._loaded(tenant, task))
+        # Shielded: a caller that goes away must not take the keys from the others that wait.
+        return await asyncio.shield(loading)
+
+    def forget_tenant(self, tenant: str) -> None:
+        """Drop a tenant's keys from memory."""
+        self._tenants.pop(tenant, None)
+
+    async def check_master(self) -> None:
+        """Whether this master key is the one that this data was written with; the first one to ask is written down.
+
+        Raises ValueError with what to do, TierUnavailable. Cost: one read of warm, at start.
+        """
+        for _ in range(_TRIES):
+            record = await self._records.get_record(ALL_TENANTS, MASTER_KEY, "current")
+            if record is not None and record.data.decode("latin-1") not in self._masters:
+                raise ValueError("the data was written with another master key: give that one (MASTER_KEY_FILE)")
+            if record is not None and record.data == self._master.id.encode():
+                return
+            try:
+                rev = record.rev if record is not None else 0
+                await self._records.put_record(ALL_TENANTS, MASTER_KEY, "current", self._master.id.encode(), rev=rev)
+            except (RevConflict, OutcomeUnknown):
+                continue  # read again: it tells what stands
+        raise TierUnavailable("warm", "the master key's name could not be kept")
+
+    def _loaded(self, tenant: str, task: asyncio.Task[TenantKeys]) -> None:
+        self._loading.pop(tenant, None)
+        if task.cancelled() or task.exception() is not None:
+            return
+        self._tenants[tenant] = task.result()
+        while len(self._tenants) > self._tenants_max:
+            self._tenants.popitem(last=False)
+
+    async def _load(self, tenant: str) -> TenantKeys:
+        for _ in range(_TRIES):
+            record = await self._records.get_record(tenant, TENANT_KEY, "ring")
+            if record is not None:
+                return self._open(tenant, record.data)
+            key_id = "t" + os.urandom(8).hex()
+            wrapped = self._master.wrap(bind("tenant-key", self._master.id, tenant, key_id), os.urandom(KEY_BYTES))
+            data = _json_encode(KeyRing(current=key_id, wrapped={key_id: wrapped}))
+            try:
+                await self._records.put_record(tenant, TENANT_KEY, "ring", data, rev=0)
+            except (RevConflict, OutcomeUnknown):
+                continue  # another replica was quicker, or it may stand: whatever is read next is the tenant's key
+            return self._open(tenant, data)
+        raise TierUnavailable("warm", "a tenant's key could not be kept")
+
+    def _open(self, tenant: str, data: bytes) -> TenantKeys:
+        try:
+            ring = _ring_decode(data)
+        except msgspec.MsgspecError as error:
+            raise DataCorrupt("a tenant's stored key does not read as one") from error
+        secrets: dict[str, bytes] = {}
+        for key_id, wrapped in ring.wrapped.items():
+            master = self._masters.get(kek_id_of(wrapped))
+            if master is None:
+                raise DataCorrupt("a tenant's key is wrapped by a master key that this service was not given")
+            secrets[key_id] = master.unwrap(bind("tenant-key", master.id, tenant, key_id), wrapped)
+        if ring.current is None or ring.current not in secrets:
+            raise DataCorrupt("a tenant has no key in use")
+        return TenantKeys(tenant, ring.current, secrets)
+
+
+def _owner(key: Key) -> bytes:
+    return hashlib.blake2b(key.text.encode(), digest_size=OWNER_BYTES).digest()
+
+
+class CursorCodec:
+    """Where a page ended, as text that only this service can make and that fits only the list it came from."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def __repr__(self) -> str:
+        return "CursorCodec(***)"
+
+    def encode(self, payload: Sequence[Any] | Mapping[str, Any], *, context: bytes) -> str:
+        """context: whose list and which filter (tenant first); not in the text, but the text holds for it alone."""
+        body = _json_encode(payload)
+        text = urlsafe_b64encode(self._mac(body, context) + body).rstrip(b"=").decode()
+        assert len(text) <= CURSOR_CHARS_MAX, "a cursor that its own reader would refuse"
+        return text
+
+    def decode(self, text: str, *, context: bytes) -> Any:
+        """The payload, as JSON has it (a tuple comes back as a list). Raises Malformed for anything else, all alike."""
+        try:
+            data = urlsafe_b64decode(text + "=" * (-len(text) % 4)) if len(text) <= CURSOR_CHARS_MAX else b""
+        except ValueError:
+            data = b""
+        body = data[_MAC_BYTES:]
+        canonical = urlsafe_b64encode(data).rstrip(b"=") == text.encode("utf-8", "surrogatepass")
+        if not canonical or not compare_digest(data[:_MAC_BYTES], self._mac(body, context)):
+            detail = "not a cursor of this list: use `next_cursor` of the page before, with the same filters"
+            raise Malformed("the cursor does not belong to this list", [FieldError("query/cursor", detail)])
+        return msgspec.json.decode(body)
+
+    def _mac(self, body: bytes, context: bytes) -> bytes:
+        return hashlib.blake2b(bind("cursor", context, body), key=self._key, digest_size=_MAC_BYTES).digest()
+
+
+__all__: Final = [
+    "CursorCodec",
+    "MasterKey",
+    "SessionKey",
+    "SessionKeys",
+    "TenantKeys",
+    "open_body",
+    "pack",
+    "seal_body",
+    "unpack",
+]

@@ -1,0 +1,397 @@
+"""The ledger: the one place that writes sessions, and the only one that knows how the tiers play together.
+
+Every write is a compare-and-set in warm. Whoever loses a race decides again from the newest head; whoever gets no answer
+finds out whether the write stands, and never guesses (reliability notes, corrections 1 to 3). An error that was decided
+on a hot copy is decided again on warm before a caller hears it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, Protocol, TypeVar
+
+from sessionmanager.core.build import Amendment, Source, chosen_ids, hidden, visible
+from sessionmanager.core.command import Command, Decided, RequestKey, Who, Written, entry_id_hash, receipt
+from sessionmanager.core.send import send
+from sessionmanager.core.turns import Turns
+from sessionmanager.errors import (
+    AlreadyExists,
+    Contended,
+    Draining,
+    Erased,
+    KeyReused,
+    SessionManagerError,
+    TierUnavailable,
+)
+from sessionmanager.model import instants
+from sessionmanager.model.change import Change, KeyRecord, Trail
+from sessionmanager.model.codec import Stored
+from sessionmanager.model.decide import Bounds, check_sizes, place
+from sessionmanager.model.entry import Draft, Entry, StoredEntry, encode_entry
+from sessionmanager.model.fold import begin, fold
+from sessionmanager.model.head import Head, KeyRing, Tombstone
+from sessionmanager.model.timers import Policy
+from sessionmanager.tiers.hot.protocol import Hot
+from sessionmanager.tiers.warm.protocol import Warm
+from sessionmanager.words import Instant, Key
+
+DECISIONS_MAX: Final = 12
+"""How often one request is decided before it is told `contended`."""
+KEY_KEPT_SECONDS: Final = 48 * 3600.0
+"""How long an idempotency key is remembered; the promise is 24 hours."""
+FLOORS_MAX: Final = 10_000
+PAUSE_SECONDS: Final = 0.005
+"""The first pause between two tries; it doubles, with full jitter, up to 16 times itself."""
+
+T = TypeVar("T")
+
+
+class Thaw(Protocol):
+    """Reads the body of an archived session: the full head at the stub's rev, and its tail."""
+
+    async def __call__(self, stub: Stored) -> tuple[Stored, tuple[StoredEntry, ...]]: ...
+
+
+class InlineSeal(Protocol):
+    """Seals what came before `added` within the commit that would let a tail grow past twice its bound."""
+
+    async def __call__(self, head: Head, restored: tuple[StoredEntry, ...] | None, first_added: int) -> Head: ...
+
+
+class Events(Protocol):
+    """What the ledger tells metrics."""
+
+    def commit(self, action: str) -> None: ...
+    def conflict(self) -> None: ...
+    def replay(self) -> None: ...
+    def unknown(self, resolved: bool) -> None: ...
+
+
+class Ledger:
+    """Loads and commits; see the module. One per process; `drain` before it goes."""
+
+    def __init__(
+        self,
+        hot: Hot,
+        warm: Warm,
+        *,
+        thaw: Thaw,
+        inline_seal: InlineSeal,
+        policy: Policy,
+        bounds: Bounds,
+        events: Events,
+        rng: random.Random,
+        new_id: Callable[[int], bytes] = os.urandom,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        nudge: Callable[[Key], None] = lambda key: None,
+    ) -> None:
+        self.hot = hot
+        self.warm = warm
+        self.policy = policy
+        self.bounds = bounds
+        self.new_id = new_id
+        self._thaw = thaw
+        self._inline_seal = inline_seal
+        self._events = events
+        self._rng = rng
+        self._sleep = sleep
+        self._nudge = nudge
+        self._turns = Turns()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._floors: dict[Key, int] = {}
+        self._draining = False
+
+    # -- reading for a decision
+
+    async def exact(self, key: Key) -> Source:
+        """The newest head with all its parts, wherever its body lies. Raises NotFound, Erased.
+
+        Cost: one warm read; one cold read more where the session is archived.
+        """
+        stored = (await self.warm.load(key)).stored
+        if stored.tombstone is not None:
+            raise Erased
+        if stored.placement == "cold":
+            full, tail = await self._thaw(stored)
+            return Source(full, True, tail)
+        return Source(stored, True)
+
+    async def _source(self, key: Key) -> Source:
+        try:
+            copy = await self.hot.recall(key)
+        except TierUnavailable:
+            copy = None
+        if copy is not None and copy.stored.placement == "warm":
+            return Source(copy.stored, False)
+        return await self.exact(key)
+
+    def floor(self, key: Key) -> int:
+        """The highest rev that this process has acknowledged or shown."""
+        return self._floors.get(key, 0)
+
+    def raise_floor(self, key: Key, rev: int) -> None:
+        if self._floors.get(key, 0) < rev:
+            self._floors[key] = rev
+            if len(self._floors) > FLOORS_MAX:
+                del self._floors[next(iter(self._floors))]
+
+    # -- visible commits
+
+    async def create(
+        self, key: Key, who: Who, drafts: tuple[Draft, ...], keys: KeyRing, request: RequestKey | None
+    ) -> Written:
+        """The first commit of a session. Raises AlreadyExists, Erased, KeyReused.
+
+        Cost: one warm write; two reads where the id is taken.
+        """
+        return await self._own_task(self._in_turn(key, self._create(key, who, drafts, keys, request)))
+
+    async def commit(self, key: Key, who: Who, command: Command, request: RequestKey | None) -> Written:
+        """Decide a command and commit what it decided; see the module for what is promised when things fail.
+
+        Runs in a task of its own, so that a caller who hangs up cannot cut it between the tiers.
+        Cost: one warm write; one warm read where no hot copy is there, one more for a key or for entry ids.
+        """
+        return await self._own_task(self._in_turn(key, self._commit(key, who, command, request)))
+
+    async def _create(
+        self, key: Key, who: Who, drafts: tuple[Draft, ...], keys: KeyRing, request: RequestKey | None
+    ) -> Written:
+        now = self.warm.now()
+        entries = place(drafts, entry_count=0, version=1, now=now, actor=who.subject)
+        lines = tuple(encode_entry(entry) for entry in entries)
+        check_sizes([line.data for line in lines], self.bounds, skip=_own_lines(drafts))
+        head = begin(key, entries[0], status="initiated", size=len(lines[0].data), keys=keys)
+        if len(entries) > 1:
+            head = fold(head, entries[1:], rev=1, size=sum(len(line.data) for line in lines[1:]))
+        answer = receipt(key, 1, head.status, Decided(drafts), 0)
+        change = self._change(None, head, key, who, "create", request, answer, drafts, entries, lines, now)
+        if await self._send(change):
+            return await self._landed(change, answer, lines, now)
+        loaded = await self.warm.load(key)
+        if request is not None:
+            replay = await self._replay(key, request)
+            if replay is not None:
+                return replay
+        raise Erased if loaded.stored.tombstone is not None else AlreadyExists
+
+    async def _commit(self, key: Key, who: Who, command: Command, request: RequestKey | None) -> Written:
+        source = await self._source(key)
+        for i in range(DECISIONS_MAX):
+            try:
+                prepared = await self._prepare(source, key, who, command, request)
+            except SessionManagerError:
+                if source.exact:
+                    raise
+                source = await self.exact(key)
+                continue
+            if isinstance(prepared, Written):
+                if source.exact or prepared.replayed:
+                    return prepared
+                source = await self.exact(key)
+                continue
+            change, answer, lines, now = prepared
+            if await self._send(change):
+                return await self._landed(change, answer, lines, now)
+            await self._pause(i)
+            source = await self.exact(key)
+        raise Contended
+
+    async def _prepare(
+        self, source: Source, key: Key, who: Who, command: Command, request: RequestKey | None
+    ) -> Written | tuple[Change, bytes, tuple[StoredEntry, ...], Instant]:
+        """Decide on one head. Keys and entry ids are looked up after that head was read, and the compare-and-set is
+        on its `rev`, so neither can be overtaken."""
+        if request is not None:
+            replay = await self._replay(key, request)
+            if replay is not None:
+                return replay
+        known = await self._known_ids(key, command.entry_ids)
+        stored = source.stored
+        head = stored.head
+        now = max(self.warm.now(), head.pulse.updated_at)
+        decided = command.decide(head, known, now)
+        count = head.pulse.entry_count
+        if not decided.drafts:
+            answer = receipt(key, head.version, head.status, decided, count)
+            return Written(head.version, answer, stored, committed=False)
+        entries = place(decided.drafts, entry_count=count, version=head.version + 1, now=now, actor=who.subject)
+        lines = tuple(encode_entry(entry) for entry in entries)
+        check_sizes([line.data for line in lines], self.bounds, skip=_own_lines(decided.drafts))
+        if self._must_seal(head):
+            if not source.exact:
+                source = await self.exact(key)
+                return await self._prepare(source, key, who, command, request)
+            head = await self._inline_seal(head, source.restored, entries[0].seq)
+        after = fold(head, entries, rev=stored.rev + 1, size=sum([len(line.data) for line in lines]))
+        answer = receipt(key, after.version, after.status, decided, count)
+        change = self._change(
+            source, after, key, who, command.action, request, answer, decided.drafts, entries, lines, now
+        )
+        return change, answer, lines, now
+
+    def _must_seal(self, head: Head) -> bool:
+        policy = self.policy
+        return head.tail_count >= 2 * policy.tail_entries_max or head.work.tail_bytes >= 2 * policy.tail_bytes_max
+
+    def _change(
+        self,
+        source: Source | None,
+        head: Head,
+        key: Key,
+        who: Who,
+        action: str,
+        request: RequestKey | None,
+        answer: bytes,
+        drafts: tuple[Draft, ...],
+        entries: tuple[Entry, ...],
+        lines: tuple[StoredEntry, ...],
+        now: Instant,
+    ) -> Change:
+        record = None
+        if request is not None:
+            expires_at = instants.plus(now, KEY_KEPT_SECONDS)
+            record = KeyRecord(request.scope, request.request, head.version, answer, expires_at)
+        return visible(
+            source,
+            head,
+            key=key,
+            commit_id=request.commit_id(key) if request is not None else self.new_id(16),
+            entries=lines,
+            entry_ids=chosen_ids(drafts, entries),
+            action=action,
+            who=who,
+            idempotency=record,
+            policy=self.policy,
+            now=now,
+        )
+
+    async def _replay(self, key: Key, request: RequestKey) -> Written | None:
+        record = await self.warm.find_key(key, request.scope)
+        if record is None:
+            return None
+        if record.request != request.request:
+            raise KeyReused
+        self._events.replay()
+        return Written(record.version, record.answer, None, replayed=True, committed=False)
+
+    async def _known_ids(self, key: Key, entry_ids: tuple[str, ...]) -> dict[str, int]:
+        if not entry_ids:
+            return {}
+        hashes = {entry_id_hash(entry_id): entry_id for entry_id in entry_ids}
+        found = await self.warm.find_entry_ids(key, tuple(hashes))
+        return {hashes[name]: seq for name, seq in found.items()}
+
+    async def _landed(
+        self, change: Change, answer: bytes, lines: tuple[StoredEntry, ...], as_of: Instant
+    ) -> Written:
+        await self._tell_hot(change, as_of)
+        self._events.commit(change.trail.action if change.trail is not None else "move")
+        if change.due_at is not None and change.due_at <= as_of:
+            self._nudge(change.key)
+        return Written(change.stored.version, answer, change.stored, lines)
+
+    # -- changes that nobody sees
+
+    async def amend(
+        self, key: Key, decide: Callable[[Stored, Instant], Amendment | None]
+    ) -> Stored | None:
+        """Change parts of a head under `rev` alone; `decide` sees it as warm holds it, a stub included, and answers
+        None where there is nothing left to do. Answers the head after, or None. Raises NotFound, Erased, Contended."""
+        return await self._own_task(self._in_turn(key, self._amend(key, decide)))
+
+    async def _amend(self, key: Key, decide: Callable[[Stored, Instant], Amendment | None]) -> Stored | None:
+        for i in range(DECISIONS_MAX):
+            stored = (await self.warm.load(key)).stored
+            if stored.tombstone is not None:
+                raise Erased
+            now = self.warm.now()
+            amendment = decide(stored, now)
+            if amendment is None:
+                return None
+            change = hidden(stored, amendment, self.new_id(16), self.policy, now)
+            if await self._send(change):
+                await self._tell_hot(change, now)
+                return change.stored
+            await self._pause(i)
+        raise Contended
+
+    async def bury(
+        self, key: Key, tombstone: Tombstone, *, expected_rev: int, due_at: Instant | None, trail: Trail | None
+    ) -> bool:
+        """Put a tombstone in the place of the head, at any cost to it: its keys, parts and tail go in the same commit.
+
+        Answers whether it stands; False = the head has moved on, load it again.
+        """
+        return await self._own_task(self._in_turn(key, self._bury(key, tombstone, expected_rev, due_at, trail)))
+
+    async def _bury(
+        self, key: Key, tombstone: Tombstone, expected_rev: int, due_at: Instant | None, trail: Trail | None
+    ) -> bool:
+        now = self.warm.now()
+        version = trail.version if trail is not None and trail.version is not None else 0
+        stored = Stored(key, expected_rev + 1, version, {}, tombstone=tombstone)
+        change = Change(key, expected_rev, stored, (), self.new_id(16), due_at, trail=trail)
+        if not await self._send(change):
+            return False
+        await self._tell_hot(change, now, for_ever=True)
+        return True
+
+    # -- shared steps
+
+    async def _send(self, change: Change) -> bool:
+        return await send(self.warm, change, self._events, self._pause)
+
+    async def _tell_hot(self, change: Change, as_of: Instant, *, for_ever: bool = False) -> None:
+        """Then hot, then the doorbell; neither can make a commit fail."""
+        self.raise_floor(change.key, change.rev + 1)
+        try:
+            if for_ever:
+                await self.hot.drop_for_ever(change.key)
+            else:
+                await self.hot.after_commit(change, as_of)
+            if change.stored.placement == "cold":
+                await self.hot.drop(change.key)  # a stub is no copy of anything
+            await self.hot.ring(change.key, change.stored.version)
+        except TierUnavailable:
+            pass  # the guard has counted it; the lease bounds what a copy left behind may show
+
+    async def _pause(self, i: int) -> None:
+        await self._sleep(self._rng.random() * PAUSE_SECONDS * min(2**i, 16))
+
+    async def _in_turn(self, key: Key, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            await self._turns.take(key)
+        except BaseException:
+            work.close()
+            raise
+        try:
+            return await work
+        finally:
+            self._turns.give(key)
+
+    async def _own_task(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._draining:
+            work.close()
+            raise Draining
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return await asyncio.shield(task)
+
+    async def drain(self) -> None:
+        """Take no more commits and wait for those that have begun; each is bounded by the deadlines of its calls."""
+        self._draining = True
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+
+def _own_lines(drafts: tuple[Draft, ...]) -> int:
+    """How many lines before a client's own are ours: they may be larger than an entry may be."""
+    count = 0
+    while count < len(drafts) and drafts[count].type in ("state", "status"):
+        count += 1
+    return count

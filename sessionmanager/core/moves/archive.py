@@ -1,0 +1,156 @@
+"""Archive: the body of a session that nobody needs moves to cold; a stub stays in warm.
+
+1. offload every sealed body   2. intent: the object's name, by compare-and-set   3. put the body (parts and tail), read
+it back   4. list warm's bodies   5. the stub by compare-and-set, only if `rev` is still that of the body   6. look again,
+delete what warm still holds, let the intent go   7. remove the object of an earlier archive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from msgspec.structs import replace
+
+from sessionmanager.core.bodies import Bodies, Put, session_prefix
+from sessionmanager.core.build import Amendment
+from sessionmanager.core.command import Who
+from sessionmanager.core.ledger import Ledger
+from sessionmanager.core.moves.collect import Collector, collected, holds_intent, with_intents
+from sessionmanager.core.moves.offload import Offloader
+from sessionmanager.core.moves.rehydrate import archived_body
+from sessionmanager.model.change import Trail
+from sessionmanager.model.codec import Stored, sha256
+from sessionmanager.model.entry import StoredEntry, decode_entry
+from sessionmanager.model.head import NULL, Detail, Index, Intent, Ref, Work
+from sessionmanager.model.states import next_status
+from sessionmanager.model.timers import Policy, due_now
+from sessionmanager.tiers.warm.protocol import Warm
+from sessionmanager.words import Instant, Key
+
+DROPPED_PARTS: Final = ("detail", "context", "index")
+"""Parts that a stub does not keep; `work` shrinks to the pointer."""
+
+
+class Archiver:
+    """Archives one session at a time."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        warm: Warm,
+        bodies: Bodies,
+        offloader: Offloader,
+        collector: Collector,
+        policy: Policy,
+        new_body_id: Callable[[], str],
+    ) -> None:
+        self._ledger = ledger
+        self._warm = warm
+        self._bodies = bodies
+        self._offloader = offloader
+        self._collector = collector
+        self._policy = policy
+        self._new_body_id = new_body_id
+
+    async def run(self, key: Key, who: Who | None) -> bool:
+        """Archive now if asked (`who`), else only if it is still due. Answers whether a stub was written by this run.
+
+        Raises IllegalTransition (asked, and the status does not allow it), TierUnavailable, OutcomeUnknown: what was
+        begun stands as an intent and is cleaned up by a later run. Cost: one object, and one a segment not moved yet.
+        """
+        if not self._wanted((await self._warm.load(key)).stored, who):
+            return False
+        while await self._offloader.run(key, keep=0):
+            pass  # each run moves at least one body, so this ends with the last one in warm
+        intent_id = self._new_body_id()
+        name = f"{session_prefix(key)}{intent_id}"
+        declared = await self._ledger.amend(key, self._declare(intent_id, name, who))
+        if declared is None:
+            return False
+        # Crash here: the intent names an object that may not be there; `collect.py` removes it.
+        stored, tail = await self._whole(key, declared)
+        if stored is None:
+            await self._collector.finish(key)
+            return False
+        canonical = archived_body(stored, tail)
+        put = await self._bodies.put_cold(key, stored.head.keys, name, canonical)
+        # Crash here: the object lies in cold, nothing points to it; `collect.py` removes it.
+        listed = await self._warm.list_bodies(key)
+        pointer = _pointer(put, canonical, tail, intent_id)
+        old = stored.head.work.archived
+        if await self._ledger.amend(key, self._stub(stored.rev, intent_id, pointer, who)) is None:
+            await self._collector.finish(key)
+            return False
+        # Crash here: the stub stands, warm holds bodies nobody refers to; `collect.py` deletes them.
+        await self._collector.sweep(key, listed)
+        if old is not None and old.object is not None:
+            await self._bodies.cold.remove(old.object)
+        return True
+
+    def _wanted(self, stored: Stored, who: Who | None) -> bool:
+        if stored.tombstone is not None or stored.placement == "cold":
+            return False
+        if who is not None:
+            next_status("archive", stored.head.status)
+            return True
+        return "archive" in due_now(stored.head, "warm", self._policy, self._warm.now())
+
+    def _declare(
+        self, intent_id: str, name: str, who: Who | None
+    ) -> Callable[[Stored, Instant], Amendment | None]:
+        def decide(stored: Stored, now: Instant) -> Amendment | None:
+            head = stored.head
+            if not self._wanted(stored, who) or head.work.intents or head.work.warm_bodies:
+                return None
+            return Amendment(with_intents(head, (Intent(kind="archive", id=intent_id, objects=(name,), at=now),)))
+
+        return decide
+
+    async def _whole(self, key: Key, declared: Stored) -> tuple[Stored | None, tuple[StoredEntry, ...]]:
+        """The body at the rev of the declaration, or None where the session has moved on meanwhile."""
+        loaded = await self._warm.load(key, tail=declared.head.tail_count)
+        whole = loaded.stored.rev == declared.rev and len(loaded.tail) == declared.head.tail_count
+        return (loaded.stored, loaded.tail) if whole else (None, ())
+
+    def _stub(
+        self, rev: int, intent_id: str, pointer: Ref, who: Who | None
+    ) -> Callable[[Stored, Instant], Amendment | None]:
+        def decide(stored: Stored, now: Instant) -> Amendment | None:
+            head = stored.head
+            if stored.rev != rev or not holds_intent(head, "archive", intent_id):
+                return None  # a commit came between; the body in cold is old, and its intent is given up
+            work = Work(
+                tail_first_seq=head.work.tail_first_seq,
+                archived=pointer,
+                intents=collected(head, intent_id),
+                listed_at=head.work.listed_at,
+            )
+            stub = replace(head, work=work, detail=Detail(), context=NULL, index=Index())
+            subject, request_id = who if who is not None else ("system:worker", None)
+            trail = Trail(now, stored.key.tenant, subject, "archive", "allowed", stored.key.id, head.version, request_id)
+            return Amendment(
+                stub, tail_from=head.pulse.entry_count + 1, placement="cold", dropped=DROPPED_PARTS, trail=trail
+            )
+
+        return decide
+
+
+def _pointer(put: Put, canonical: bytes, tail: tuple[StoredEntry, ...], intent_id: str) -> Ref:
+    first, last = decode_entry(tail[0].data), decode_entry(tail[-1].data)
+    return Ref(
+        id=intent_id,
+        level=0,
+        first_seq=first.seq,
+        last_seq=last.seq,
+        first_version=first.version,
+        last_version=last.version,
+        first_at=first.recorded_at,
+        last_at=last.recorded_at,
+        bytes=len(canonical),
+        sha256=sha256(canonical),
+        object=put.object,
+        stored_sha256=put.stored_sha256,
+        stored_bytes=put.stored_bytes,
+        key_id=put.key_id,
+    )

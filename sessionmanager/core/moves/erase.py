@@ -1,0 +1,155 @@
+"""Erase: for ever, everywhere, and provably (reliability notes, corrections 3 and 8).
+
+1. tombstone by compare-and-set: the session's keys, parts and lines go in the same commit, so that late uploads, old
+object versions and backups of cold are noise at once   2. drop hot for ever and wait one lease: no trusted copy is left
+3. answer 202   4. a line in the erasure ledger in cold   5. what is left in warm   6. the objects   7. an upload deadline
+later, the objects again   8. the receipt is `complete`. Steps 4 to 8 are the worker's, each safe to repeat.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from sessionmanager.core.bodies import Bodies, session_prefix
+from sessionmanager.core.command import RequestKey, Who
+from sessionmanager.core.ledger import Ledger
+from sessionmanager.errors import Contended, Erased, RevConflict
+from sessionmanager.model import instants
+from sessionmanager.model.change import Trail
+from sessionmanager.model.head import Tombstone
+from sessionmanager.tiers.warm.protocol import Warm
+from sessionmanager.words import Instant, Key
+
+UPLOAD_DEADLINE_SECONDS: Final = 30.0
+"""How long a put that was under way when the tombstone fell may still land."""
+BURIALS_MAX: Final = 100
+RECORD_KIND: Final = "erasure"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Erasure(Struct, frozen=True, kw_only=True):
+    """The receipt of an erasure: what was removed and when, and no content. `session` is a hash of the id."""
+
+    erasure_id: str
+    session: str
+    status: str
+    erased_at: Instant
+    completed_at: Instant | None = None
+    removed_objects: int = 0
+
+
+erasure_decoder = msgspec.json.Decoder(Erasure)
+
+
+def hashed_id(key: Key) -> str:
+    """How audit and receipts name an erased session."""
+    return "sha256:" + hashlib.sha256(key.id.encode()).hexdigest()
+
+
+class Eraser:
+    """Erases sessions, and finishes what was begun."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        warm: Warm,
+        bodies: Bodies,
+        *,
+        lease_seconds: float,
+        new_id: Callable[[], str],
+        sleep: Callable[[float], Awaitable[None]],
+        upload_deadline_seconds: float = UPLOAD_DEADLINE_SECONDS,
+    ) -> None:
+        self._ledger = ledger
+        self._warm = warm
+        self._bodies = bodies
+        self._lease_seconds = lease_seconds
+        self._new_id = new_id
+        self._sleep = sleep
+        self._upload_deadline_seconds = upload_deadline_seconds
+
+    async def begin(self, key: Key, who: Who, request: RequestKey | None) -> Erasure:
+        """Steps 1 and 2. Raises NotFound; Erased, except for a repeat with the same key, which is answered again."""
+        tombstone = await self._bury(key, who, request)
+        self._bodies.forget(key)
+        await self._sleep(self._lease_seconds)
+        receipt = _receipt(key, tombstone)
+        await self._keep(key.tenant, receipt)
+        return receipt
+
+    async def _bury(self, key: Key, who: Who, request: RequestKey | None) -> Tombstone:
+        scope = request.scope.hex() if request is not None else None
+        for _ in range(BURIALS_MAX):
+            stored = (await self._warm.load(key)).stored
+            if stored.tombstone is not None:
+                if scope is not None and stored.tombstone.request == scope:
+                    return stored.tombstone
+                raise Erased
+            now = self._warm.now()
+            tombstone = Tombstone(erasure_id=self._new_id(), erased_at=now, request=scope)
+            trail = Trail(now, key.tenant, who.subject, "erase", "allowed", key.id, stored.version, who.request_id)
+            if await self._ledger.bury(key, tombstone, expected_rev=stored.rev, due_at=now, trail=trail):
+                return tombstone
+        raise Contended
+
+    async def finish(self, key: Key) -> None:
+        """Steps 4 to 8, as far as they are due. Cost: one list and one remove an object."""
+        stored = (await self._warm.load(key)).stored
+        tombstone = stored.tombstone
+        if tombstone is None or tombstone.done:
+            return
+        receipt = _receipt(key, tombstone)
+        await self._keep(key.tenant, receipt)
+        session = hashlib.blake2b(key.text.encode(), digest_size=20).hexdigest()
+        line = _encode({"session": session, "erased_at": tombstone.erased_at})
+        await self._bodies.put_object(f"erasures/{session}", line)
+        # Crash here: the ledger has its line; putting the same line again is fine.
+        await self._warm.purge(key)
+        removed = tombstone.removed_objects + await self._remove_objects(key)
+        # Crash here: some or all objects are gone; the next run removes the rest.
+        again_at = instants.plus(tombstone.erased_at, self._upload_deadline_seconds)
+        now = self._warm.now()
+        if now < again_at:
+            await self._move_on(key, stored.rev, replace(tombstone, removed_objects=removed), again_at)
+            return
+        done = replace(receipt, status="complete", completed_at=now, removed_objects=removed)
+        await self._keep(key.tenant, done)
+        # Crash here: the receipt is complete, the tombstone not; the next run finds nothing to remove and says so.
+        await self._move_on(key, stored.rev, replace(tombstone, removed_objects=removed, done=True), None)
+
+    async def _remove_objects(self, key: Key) -> int:
+        names = await self._bodies.cold.list(session_prefix(key))
+        for name in names:
+            await self._bodies.cold.remove(name)
+        return len(names)
+
+    async def _move_on(self, key: Key, rev: int, tombstone: Tombstone, due_at: Instant | None) -> None:
+        await self._ledger.bury(key, tombstone, expected_rev=rev, due_at=due_at, trail=None)
+
+    async def _keep(self, tenant: str, receipt: Erasure) -> None:
+        """Write the receipt; a complete one is never written back to pending."""
+        found = await self._warm.get_record(tenant, RECORD_KIND, receipt.erasure_id)
+        if found is not None and erasure_decoder.decode(found.data).status == "complete":
+            return
+        try:
+            rev = found.rev if found is not None else 0
+            await self._warm.put_record(tenant, RECORD_KIND, receipt.erasure_id, _encode(receipt), rev=rev)
+        except RevConflict:
+            pass  # another worker has just written the same receipt
+
+
+def _receipt(key: Key, tombstone: Tombstone) -> Erasure:
+    return Erasure(
+        erasure_id=tombstone.erasure_id,
+        session=hashed_id(key),
+        status="pending",
+        erased_at=tombstone.erased_at,
+        removed_objects=tombstone.removed_objects,
+    )

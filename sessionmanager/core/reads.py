@@ -1,0 +1,226 @@
+"""Reads across the tiers: hot while it may be trusted, else warm, else the object of an archived session.
+
+A plain read is linearizable while nothing is broken and at most one lease old whatever is; `latest` always asks warm
+(reliability notes, corrections 3 and 4). Nothing that a tier stored is parsed to be served again, and no read writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
+
+from sessionmanager.core.history import History, Lines, Moved, Range
+from sessionmanager.core.ledger import Ledger
+from sessionmanager.core.moves.rehydrate import Thaw
+from sessionmanager.errors import DataCorrupt, Erased, MinVersionAhead, TierUnavailable
+from sessionmanager.model import instants
+from sessionmanager.model.codec import Stored
+from sessionmanager.model.entry import StoredEntry
+from sessionmanager.model.head import Head
+from sessionmanager.tiers.hot.protocol import Copy, Hot
+from sessionmanager.tiers.warm.protocol import Warm
+from sessionmanager.words import Key, TierName
+
+TAIL_LINES_KEPT: Final = 100
+"""Lines that a fill takes along for hot, whatever its reader asked for."""
+RELOADS_MAX: Final = 4
+
+
+class View(NamedTuple):
+    """A head and the newest lines of its log, ascending, as of one moment.
+
+    age_seconds, stale: set on a copy that warm could not confirm.
+    """
+
+    stored: Stored
+    lines: tuple[StoredEntry, ...]
+    tier: TierName
+    age_seconds: int | None = None
+
+    @property
+    def stale(self) -> bool:
+        return self.age_seconds is not None
+
+
+class ReadEvents(Protocol):
+    """What reads tell metrics."""
+
+    def read(self, tier: str, hit: bool) -> None: ...
+
+
+class Reads:
+    """Reads of sessions; shares ledger and tiers with everything else in the process."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        hot: Hot,
+        warm: Warm,
+        thaw: Thaw,
+        history: History,
+        *,
+        lease_seconds: float,
+        events: ReadEvents,
+    ) -> None:
+        self._ledger = ledger
+        self._hot = hot
+        self._warm = warm
+        self._thaw = thaw
+        self._history = history
+        self._lease_ms = round(lease_seconds * 1000)
+        self._events = events
+
+    async def view(self, key: Key, *, lines: int, min_version: int = 0, latest: bool = False) -> View:
+        """The head and its newest `lines` lines. Raises NotFound, Erased, MinVersionAhead, TierUnavailable, DataCorrupt.
+
+        Cost: one read of hot; where that may not be trusted, one of warm; one object where the session is archived;
+        one body more for every segment that `lines` reach into.
+        """
+        copy = None if latest else await self._recall(key)
+        if copy is not None:
+            if self._is_fresh(copy) and copy.stored.version >= min_version:
+                tail = _newest(copy, lines)
+                if tail is not None:
+                    self._events.read("hot", True)
+                    return View(copy.stored, tail, "hot")
+        self._events.read("hot", False)
+        try:
+            return await self._from_warm(key, lines, min_version, latest)
+        except TierUnavailable as error:
+            if error.tier != "warm" or copy is None or copy.stored.version < min_version:
+                raise
+            tail = _newest(copy, lines)
+            if tail is None:
+                raise
+            age = max(0, self._now_ms() - instants.to_ms(copy.as_of)) // 1000
+            return View(copy.stored, tail, "hot", age)
+
+    async def head(self, key: Key) -> tuple[Stored, tuple[StoredEntry, ...] | None]:
+        """The newest head with all its parts, and the tail where it is archived. Linearizable."""
+        source = await self._ledger.exact(key)
+        self._ledger.raise_floor(key, source.stored.rev)
+        return source.stored, source.restored
+
+    async def lines(self, key: Key, span: Range) -> tuple[Stored, Lines]:
+        """A page of lines at any depth, and the head it was read against. Linearizable in its newest line."""
+        for _ in range(RELOADS_MAX):
+            stored, tail = await self.head(key)
+            try:
+                return stored, await self._history.read(key, stored.head, span, tail)
+            except Moved:
+                continue  # sealed or offloaded between the head and the lines: the newest head knows where they are
+        raise DataCorrupt("lines of the log are missing")
+
+    async def _recall(self, key: Key) -> Copy | None:
+        try:
+            copy = await self._hot.recall(key)
+        except TierUnavailable:
+            return None
+        if copy is None or copy.stored.placement == "cold" or copy.stored.rev < self._ledger.floor(key):
+            return None
+        return copy
+
+    def _is_fresh(self, copy: Copy) -> bool:
+        return self._now_ms() - instants.to_ms(copy.as_of) < self._lease_ms
+
+    def _now_ms(self) -> int:
+        return instants.to_ms(self._warm.now())
+
+    async def _from_warm(self, key: Key, lines: int, min_version: int, latest: bool) -> View:
+        token = await self._begin_fill(key)
+        as_of = self._warm.now()
+        loaded = await self._warm.load(key, tail=max(lines, TAIL_LINES_KEPT))
+        stored = loaded.stored
+        if stored.tombstone is not None:
+            raise Erased
+        if stored.version < min_version:
+            raise MinVersionAhead(stored.version)
+        self._ledger.raise_floor(key, stored.rev)
+        if stored.placement == "cold":
+            full, tail = await self._thaw(stored)
+            self._events.read("cold", True)
+            return View(full, await self._reach_back(key, full.head, tail, lines), "cold")
+        if token is not None:
+            await self._end_fill(key, token, Copy(stored, loaded.tail, as_of))
+        self._events.read("warm", True)
+        if len(loaded.tail) >= lines or (loaded.tail and loaded.tail[0].seq == 1):
+            return View(stored, loaded.tail[-lines:] if lines else (), "warm")
+        return View(stored, await self._reach_back(key, stored.head, loaded.tail, lines), "warm")
+
+    async def _reach_back(
+        self, key: Key, head: Head, tail: Sequence[StoredEntry], lines: int
+    ) -> tuple[StoredEntry, ...]:
+        """The newest lines, out of segments where the tail is shorter than what was asked for."""
+        if lines <= len(tail) or (tail and tail[0].seq == 1):
+            return tuple(tail[-lines:]) if lines else ()
+        before = tail[0].seq if tail else head.pulse.entry_count + 1
+        try:
+            older = await self._history.read(key, head, Range(0, before, lines - len(tail), descending=True), tail)
+        except Moved:
+            _, older = await self.lines(key, Range(0, before, lines - len(tail), descending=True))
+        return (*reversed(older.lines), *tail)
+
+    async def _begin_fill(self, key: Key) -> str | None:
+        try:
+            return await self._hot.begin_fill(key)
+        except TierUnavailable:
+            return None
+
+    async def _end_fill(self, key: Key, token: str, copy: Copy) -> None:
+        try:
+            await self._hot.end_fill(key, token, copy)
+        except TierUnavailable:
+            pass  # the guard has counted it; the next reader tries again
+
+
+def _newest(copy: Copy, lines: int) -> tuple[StoredEntry, ...] | None:
+    """The newest lines of a copy, or None where it does not hold that many and there are more."""
+    tail = copy.tail
+    if len(tail) >= lines:
+        return tail[-lines:] if lines else ()
+    return tail if tail and tail[0].seq == 1 else None
+
+
+def render_session(stored: Stored, *, stale: bool = False) -> bytes:
+    """The public JSON of a session without its closing brace: stored texts joined, none of them parsed."""
+    parts = stored.parts
+    head = b'{"placement":"cold",' if stored.placement == "cold" else b'{"placement":"warm",'
+    if stale:
+        head += b'"stale":true,'
+    return b"".join(
+        (
+            head,
+            parts["pulse"][1:-1],
+            b",",
+            parts["profile"][1:-1],
+            b",",
+            parts["detail"][1:-1],
+            b',"context":',
+            parts["context"],
+        )
+    )
+
+
+def render_summary(stored: Stored) -> bytes:
+    """The public JSON of a list item: no context, participants, calls, realtime, audio."""
+    placement = stored.placement.encode()
+    return b"".join(
+        (b'{"placement":"', placement, b'",', stored.parts["pulse"][1:-1], b",", stored.parts["profile"][1:-1], b"}")
+    )
+
+
+def join_entries(lines: Sequence[StoredEntry]) -> bytes:
+    return b",".join([line.data for line in lines])
+
+
+def within(lines: Sequence[StoredEntry], max_bytes: int | None) -> tuple[StoredEntry, ...]:
+    """The newest lines whose bytes, commas included, stay within the bound."""
+    if max_bytes is None:
+        return tuple(lines)
+    size, kept = 0, 0
+    for line in reversed(lines):
+        size += len(line.data) + 1
+        if size > max_bytes:
+            break
+        kept += 1
+    return tuple(lines[len(lines) - kept :])

@@ -1,0 +1,256 @@
+"""One method per thing a caller may do to a session. Who may do it was decided before (`model/roles.py`)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from msgspec import UNSET, Raw
+
+from sessionmanager.core.command import Command, Decided, RequestKey, Who, Written
+from sessionmanager.core.history import Lines, Range
+from sessionmanager.core.keys import SessionKeys
+from sessionmanager.core.ledger import Ledger
+from sessionmanager.core.moves.archive import Archiver
+from sessionmanager.core.moves.erase import RECORD_KIND, Eraser, Erasure, erasure_decoder
+from sessionmanager.core.reads import Reads, View
+from sessionmanager.errors import NotFound, TierUnavailable
+from sessionmanager.model import decide
+from sessionmanager.model.codec import Stored
+from sessionmanager.model.entry import Draft
+from sessionmanager.model.head import Head, OpenCall
+from sessionmanager.model.listing import live_term, term
+from sessionmanager.model.states import Transition
+from sessionmanager.tiers.warm.protocol import ListPage, ListQuery, Warm
+from sessionmanager.words import Instant, Key, NotResumableReason
+
+LINES_DEFAULT: Final = 50
+
+
+class Resumable(NamedTuple):
+    """Whether a resume would be allowed now, and why not."""
+
+    reason: NotResumableReason | None
+    age_seconds: float
+    stored: Stored
+
+
+class Resumed(NamedTuple):
+    """What a resume hands out: the head and lines as of at or after the resume. first_seq: where its lines begin."""
+
+    written: Written
+    view: View
+
+
+class Sessions:
+    """The service's core. Every method takes the key of a session and in whose name it acts."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        reads: Reads,
+        warm: Warm,
+        keys: SessionKeys,
+        archiver: Archiver,
+        eraser: Eraser,
+        *,
+        derived_id_key: bytes,
+        new_session_id: Callable[[], str],
+        default_max_age_seconds: float | None = None,
+    ) -> None:
+        self.ledger = ledger
+        self.reads = reads
+        self._warm = warm
+        self._keys = keys
+        self._archiver = archiver
+        self._eraser = eraser
+        self._derived_id_key = derived_id_key
+        self._new_session_id = new_session_id
+        self.default_max_age_seconds = default_max_age_seconds
+
+    # -- create, look up, list
+
+    async def create(
+        self,
+        tenant: str,
+        session_id: str | None,
+        fields: Mapping[str, Raw],
+        drafts: Sequence[Draft],
+        who: Who,
+        request: RequestKey | None = None,
+    ) -> tuple[Key, Written]:
+        """Make a session. Without an id one is made; with a key it is derived from it, so that repeats on two replicas
+        meet. Raises AlreadyExists, Erased, Invalid, TooLarge, KeyReused. Cost: one warm write."""
+        if session_id is None:
+            session_id = self._derived_id(tenant, request) if request is not None else self._new_session_id()
+        key = Key(tenant, session_id)
+        commit = decide.create(fields, drafts, self.ledger.bounds)
+        ring = await self._keys.create(key)
+        return key, await self.ledger.create(key, who, commit, ring, request)
+
+    def _derived_id(self, tenant: str, request: RequestKey) -> str:
+        text = f"{len(tenant)}:{tenant}:".encode() + request.scope
+        return "ses_" + hmac.new(self._derived_id_key, text, hashlib.sha256).hexdigest()[:32]
+
+    async def list(self, query: ListQuery) -> ListPage:
+        """A page of summaries; may be up to 10 s behind."""
+        return await self._warm.list(query)
+
+    async def lookup(self, tenant: str, field: str, value: str) -> Stored:
+        """The live session of a caller, callee, room or external id, else the last one. Raises NotFound.
+
+        Cost: one list of one item, two where none is live.
+        """
+        for wanted in (live_term(field, value), term(field, value)):
+            page = await self._warm.list(ListQuery(tenant, 1, (wanted,)))
+            if page.items:
+                return page.items[0]
+        raise NotFound
+
+    # -- reading
+
+    async def view(self, key: Key, *, lines: int = LINES_DEFAULT, min_version: int = 0, latest: bool = False) -> View:
+        """See `Reads.view`."""
+        return await self.reads.view(key, lines=lines, min_version=min_version, latest=latest)
+
+    async def entries(self, key: Key, span: Range) -> tuple[Stored, Lines]:
+        """See `Reads.lines`."""
+        return await self.reads.lines(key, span)
+
+    async def resumable(self, key: Key, max_age_seconds: float | None) -> Resumable:
+        """Whether the session may be resumed now; changes nothing. Linearizable. Cost: one warm read."""
+        stored = (await self._warm.load(key)).stored
+        if stored.tombstone is not None:
+            await self.ledger.exact(key)  # raises Erased
+        now = self._warm.now()
+        head = stored.head
+        return Resumable(decide.resumable(head, max_age_seconds, now), decide.age_seconds(head, now), stored)
+
+    # -- writing
+
+    async def append(
+        self, key: Key, drafts: Sequence[Draft], who: Who, request: RequestKey | None = None
+    ) -> Written:
+        """Append a batch in one commit; lines that the session has already are not added again.
+
+        Raises NotFound, Erased, IllegalTransition, TooLarge, Invalid, KeyReused, Contended, OutcomeUnknown.
+        Cost: one warm write; one read more each for a key and for entry ids.
+        """
+
+        def decided(head: Head, known: Mapping[str, int], now: Instant) -> Decided:
+            made = decide.append(head, drafts, known)
+            return Decided(made.drafts, made.places, made.duplicates)
+
+        ids = tuple(draft.id for draft in drafts if draft.id is not UNSET)
+        return await self.ledger.commit(key, who, Command("append", decided, ids), request)
+
+    async def patch(
+        self,
+        key: Key,
+        body: Raw,
+        who: Who,
+        *,
+        is_merge: bool,
+        expected: int | None,
+        request: RequestKey | None = None,
+    ) -> Written:
+        """Change settable fields. expected: the version that is changed, or `decide.ANY_VERSION`.
+
+        Raises PreconditionRequired, VersionConflict, Invalid (all wrong fields), NotFound, Erased, KeyReused.
+        """
+
+        def decided(head: Head, known: Mapping[str, int], now: Instant) -> Decided:
+            return Decided(
+                decide.patch(head, body, is_merge=is_merge, expected=expected, bounds=self.ledger.bounds)
+            )
+
+        return await self.ledger.commit(key, who, Command("patch", decided), request)
+
+    async def transition(
+        self,
+        key: Key,
+        name: Transition,
+        who: Who,
+        *,
+        reason: str | None = None,
+        error: str | None = None,
+        expected: int | None = decide.ANY_VERSION,
+        request: RequestKey | None = None,
+    ) -> Written:
+        """Suspend, activate, end or fail. Raises IllegalTransition, VersionConflict, NotFound, Erased, KeyReused."""
+
+        def decided(head: Head, known: Mapping[str, int], now: Instant) -> Decided:
+            return Decided(decide.transition(head, name, reason=reason, error=error, expected=expected))
+
+        written = await self.ledger.commit(key, who, Command(name, decided), request)
+        if name == "suspend":
+            await self._drop_hot(key)
+        return written
+
+    async def _drop_hot(self, key: Key) -> None:
+        try:
+            await self.ledger.hot.drop(key)
+        except TierUnavailable:
+            pass  # the copy is right, only not needed; it goes by itself
+
+    async def resume(
+        self,
+        key: Key,
+        who: Who,
+        *,
+        max_age_seconds: float | None,
+        lines: int = LINES_DEFAULT,
+        request: RequestKey | None = None,
+    ) -> Resumed:
+        """Bring the session back and hand out its state; linearizable whatever hot says, since it is a commit.
+
+        Raises NotResumable (reason, nothing changed), NotFound, Erased, TierUnavailable("cold"): the body is needed and
+        cannot be had; the head is unchanged. Cost: one warm read and write, and one object if archived.
+        """
+
+        def decided(head: Head, known: Mapping[str, int], now: Instant) -> Decided:
+            return Decided(decide.resume(head, max_age_seconds, now))
+
+        written = await self.ledger.commit(key, who, Command("resume", decided), request)
+        return Resumed(written, await self._view_after(key, written, lines))
+
+    async def _view_after(self, key: Key, written: Written, lines: int) -> View:
+        view = await self.reads.view(key, lines=lines, min_version=written.version)
+        return view
+
+    async def archive(self, key: Key, who: Who) -> bool:
+        """Move the body to cold now. Answers whether it moved; one that is there already is fine.
+
+        Raises IllegalTransition, NotFound, Erased, TierUnavailable. Cost: one object, and one a segment not moved yet.
+        """
+        await self.reads_exist(key)
+        return await self._archiver.run(key, who)
+
+    async def reads_exist(self, key: Key) -> Stored:
+        """The head as warm holds it, a stub included. Raises NotFound, Erased."""
+        stored = (await self._warm.load(key)).stored
+        if stored.tombstone is not None:
+            await self.ledger.exact(key)  # raises Erased
+        return stored
+
+    async def erase(self, key: Key, who: Who, request: RequestKey | None = None) -> Erasure:
+        """Erase for ever; on return no route of any replica shows the session. See `moves/erase.py`."""
+        return await self._eraser.begin(key, who, request)
+
+    async def erasure(self, tenant: str, erasure_id: str) -> Erasure:
+        """The receipt of an erasure. Raises NotFound."""
+        record = await self._warm.get_record(tenant, RECORD_KIND, erasure_id)
+        if record is None:
+            raise NotFound
+        return erasure_decoder.decode(record.data)
+
+
+def open_calls(head: Head) -> tuple[tuple[OpenCall, ...], tuple[OpenCall, ...]]:
+    """Function calls without an output: those that may still run, and those under which the session was suspended."""
+    calls = head.work.open_calls
+    return (
+        tuple(call for call in calls if call.interrupted_at is None),
+        tuple(call for call in calls if call.interrupted_at is not None),
+    )

@@ -1,0 +1,221 @@
+"""The worker: finds what sessions are owed and does it. Any number may run; each effect is claimed by a commit.
+
+It keeps nothing worth keeping: due times lie in warm, a move that was cut short stands in the head as an intent, and
+whoever comes next goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, Protocol
+
+import structlog
+
+from sessionmanager.core.build import Amendment
+from sessionmanager.core.command import Command, Decided, Who
+from sessionmanager.core.ledger import Ledger
+from sessionmanager.core.moves.archive import Archiver
+from sessionmanager.core.moves.collect import Collector
+from sessionmanager.core.moves.erase import Eraser
+from sessionmanager.core.moves.offload import Offloader
+from sessionmanager.core.moves.seal import Sealer
+from sessionmanager.errors import Erased, NotFound, SessionManagerError
+from sessionmanager.model import decide, instants
+from sessionmanager.model.codec import Stored
+from sessionmanager.model.head import Head
+from sessionmanager.model.timers import Policy, due_now
+from sessionmanager.tiers.warm.protocol import Warm
+from sessionmanager.words import Instant, Key
+
+SYSTEM: Final = Who("system:worker")
+DUE_PAGE: Final = 64
+AT_ONCE_MAX: Final = 4
+NUDGES_MAX: Final = 10_000
+PUT_OFF_MAX: Final = 10_000
+PUT_OFF_SECONDS: Final = 1.0
+PUT_OFF_SECONDS_MAX: Final = 60.0
+SWEEP_PAGE: Final = 1_000
+
+log = structlog.get_logger()
+
+
+class WorkEvents(Protocol):
+    """What the worker tells metrics."""
+
+    def worked(self, work: str, outcome: str) -> None: ...
+    def lag(self, seconds: float) -> None: ...
+    def sessions(self, counts: Mapping[tuple[str, str], int]) -> None: ...
+
+
+class Moves:
+    """Everything that a session can be owed, by the name of its timer."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        sealer: Sealer,
+        offloader: Offloader,
+        collector: Collector,
+        archiver: Archiver,
+        eraser: Eraser,
+        policy: Policy,
+    ) -> None:
+        self._ledger = ledger
+        self._policy = policy
+        self._eraser = eraser
+        self.table: Mapping[str, Callable[[Key], Awaitable[object]]] = {
+            "seal": lambda key: sealer.run(ledger, key),
+            "offload": lambda key: offloader.run(key, keep=policy.warm_segments_kept),
+            "finish": collector.finish,
+            "archive": lambda key: archiver.run(key, None),
+            "suspend": self._suspend,
+            "expire": self._expire,
+            "erase": eraser.finish,
+        }
+
+    async def _suspend(self, key: Key) -> None:
+        """Suspend for idleness, decided again on the newest head: whoever spoke meanwhile is not put to sleep."""
+
+        def decided(head: Head, known: Mapping[str, int], now: Instant) -> Decided:
+            if "suspend" not in due_now(head, "warm", self._policy, now):
+                return Decided(())
+            return Decided(decide.transition(head, "suspend", reason="idle"))
+
+        await self._ledger.commit(key, SYSTEM, Command("suspend", decided), None)
+        await self._ledger.hot.drop(key)
+
+    async def _expire(self, key: Key) -> None:
+        await self._eraser.begin(key, SYSTEM, None)
+
+
+class Worker:
+    """One loop; `run` ends when `stop` is set, after the work under way."""
+
+    def __init__(
+        self,
+        warm: Warm,
+        ledger: Ledger,
+        moves: Moves,
+        policy: Policy,
+        events: WorkEvents,
+        *,
+        poll_seconds: float = 1.0,
+        sweep_seconds: float = 300.0,
+        count_seconds: float = 10.0,
+    ) -> None:
+        self._warm = warm
+        self._ledger = ledger
+        self._moves = moves
+        self._policy = policy
+        self._events = events
+        self._poll_seconds = poll_seconds
+        self._sweep_ms = round(sweep_seconds * 1000)
+        self._count_ms = round(count_seconds * 1000)
+        self._swept_at = 0
+        self._counted_at = 0
+        self._nudged: set[Key] = set()
+        self._put_off: dict[Key, tuple[float, Instant]] = {}
+        self._wake = asyncio.Event()
+
+    def nudge(self, key: Key) -> None:
+        """A session is owed something now; without the hint it would be found a poll later."""
+        if len(self._nudged) < NUDGES_MAX:
+            self._nudged.add(key)
+            self._wake.set()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._nudged) + len(self._put_off)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set."""
+        halt = asyncio.ensure_future(stop.wait())
+        try:
+            while not stop.is_set():
+                await self.turn(stop)
+                wake = asyncio.ensure_future(self._wake.wait())
+                await asyncio.wait({halt, wake}, timeout=self._poll_seconds, return_when=asyncio.FIRST_COMPLETED)
+                wake.cancel()
+        finally:
+            halt.cancel()
+
+    async def turn(self, stop: asyncio.Event | None = None) -> int:
+        """Everything that is due now, once. Answers how many sessions were looked at."""
+        self._wake.clear()
+        now = self._warm.now()
+        nudged, self._nudged = self._nudged, set()
+        try:
+            keys = await self._warm.due(now, DUE_PAGE)
+            await self._chores(now)
+        except SessionManagerError as error:
+            log.warning("worker.cannot_look", error=type(error).__name__)
+            return 0
+        ready = [key for key in dict.fromkeys((*nudged, *keys)) if self._is_ready(key, now)]
+        for i in range(0, len(ready), AT_ONCE_MAX):
+            if stop is not None and stop.is_set():
+                break
+            await asyncio.gather(*(self._attend(key) for key in ready[i : i + AT_ONCE_MAX]))
+        if len(keys) == DUE_PAGE and ready:
+            self._wake.set()
+        return len(ready)
+
+    def _is_ready(self, key: Key, now: Instant) -> bool:
+        put_off = self._put_off.get(key)
+        return put_off is None or put_off[1] <= now
+
+    async def _attend(self, key: Key) -> None:
+        try:
+            await self.attend(key)
+        except (NotFound, Erased):
+            self._put_off.pop(key, None)
+        except SessionManagerError as error:
+            self._put_off_longer(key)
+            self._events.worked("attend", type(error).__name__)
+        except Exception:
+            self._put_off_longer(key)
+            self._events.worked("attend", "internal")
+            log.exception("worker.failed")
+        else:
+            self._put_off.pop(key, None)
+
+    def _put_off_longer(self, key: Key) -> None:
+        seconds = min(self._put_off.get(key, (PUT_OFF_SECONDS / 2, ""))[0] * 2, PUT_OFF_SECONDS_MAX)
+        self._put_off[key] = (seconds, instants.plus(self._warm.now(), seconds))
+        if len(self._put_off) > PUT_OFF_MAX:
+            del self._put_off[next(iter(self._put_off))]
+
+    async def attend(self, key: Key) -> None:
+        """Do what one session is owed, the longest owed first; where nothing is, set its due time anew."""
+        stored = (await self._warm.load(key)).stored
+        now = self._warm.now()
+        if stored.tombstone is not None:
+            await self._do("erase", key)
+            return
+        works = due_now(stored.head, stored.placement, self._policy, now)
+        due_at = stored.head.work.due_at
+        if due_at is not None and due_at <= now:
+            self._events.lag(instants.seconds_between(due_at, now))
+        for work in works:
+            await self._do(work, key)
+        if not works and due_at is not None and due_at <= now:
+            await self._ledger.amend(key, _renew)
+
+    async def _do(self, work: str, key: Key) -> None:
+        await self._moves.table[work](key)
+        self._events.worked(work, "done")
+
+    async def _chores(self, now: Instant) -> None:
+        now_ms = instants.to_ms(now)
+        if now_ms - self._swept_at >= self._sweep_ms:
+            self._swept_at = now_ms
+            await self._warm.sweep(now, SWEEP_PAGE)
+        if now_ms - self._counted_at >= self._count_ms:
+            self._counted_at = now_ms
+            self._events.sessions(await self._warm.counts(None))
+
+
+def _renew(stored: Stored, now: Instant) -> Amendment | None:
+    """The same head with its due time computed anew (`build.hidden` does)."""
+    due_at = stored.head.work.due_at
+    return Amendment(stored.head, placement=stored.placement) if due_at is not None and due_at <= now else None

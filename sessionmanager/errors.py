@@ -1,0 +1,295 @@
+"""Every error that a caller can meet. No HTTP here: `api/problems.py` holds the one table of statuses.
+
+    SessionManagerError
+    ├── fix     Malformed Unauthenticated Forbidden NotFound AlreadyExists IllegalTransition NotResumable LegalHold
+    │           Erased MinVersionAhead UnsupportedMediaType TooLarge Invalid KeyReused MethodNotAllowed
+    ├── reload  VersionConflict PreconditionRequired
+    ├── wait    RateLimited InProgress Contended TierUnavailable Draining
+    ├── repeat  OutcomeUnknown
+    └── none    UpstreamFailed DataCorrupt
+    RevConflict   (between ledger and warm only: a compare-and-set lost; no client ever sees it)
+
+A class exists only where a caller would act differently; `remedy` says how. Messages carry no conversation content, no
+token and no address with credentials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from sessionmanager.words import NotResumableReason, Remedy, TierName
+
+
+class FieldError(NamedTuple):
+    """One wrong field: a JSON pointer (RFC 6901) into the body, or `query/<name>`, `header/<name>`, `path/<name>`."""
+
+    pointer: str
+    detail: str
+
+
+class SessionManagerError(Exception):
+    """Base of all. `members()` are the extension members of the problem document (RFC 9457 section 3.2)."""
+
+    type: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+    remedy: ClassVar[Remedy] = "none"
+    retry_after_seconds: float | None = None
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+
+    def members(self) -> dict[str, Any]:
+        return {}
+
+
+# -- fix: change the request
+
+
+class Malformed(SessionManagerError):
+    type = "malformed"
+    title = "The request cannot be read"
+    remedy = "fix"
+
+    def __init__(self, detail: str = "", errors: Sequence[FieldError] = ()) -> None:
+        super().__init__(detail)
+        self.errors = tuple(errors)
+
+    def members(self) -> dict[str, Any]:
+        return {"errors": [e._asdict() for e in self.errors]} if self.errors else {}
+
+
+class Unauthenticated(SessionManagerError):
+    type = "unauthenticated"
+    title = "A valid token is needed"
+    remedy = "fix"
+
+
+class Forbidden(SessionManagerError):
+    type = "forbidden"
+    title = "Not allowed for this token"
+    remedy = "fix"
+
+
+class NotFound(SessionManagerError):
+    """There is no such thing for this tenant; another tenant's thing answers exactly so."""
+
+    type = "not-found"
+    title = "Not found"
+    remedy = "fix"
+
+
+class MethodNotAllowed(SessionManagerError):
+    type = "method-not-allowed"
+    title = "Method not allowed"
+    remedy = "fix"
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        super().__init__(f"allowed here: {', '.join(allowed)}")
+        self.allowed = tuple(allowed)
+
+
+class AlreadyExists(SessionManagerError):
+    type = "already-exists"
+    title = "The id is taken"
+    remedy = "fix"
+
+
+class IllegalTransition(SessionManagerError):
+    type = "illegal-transition"
+    title = "Not possible in this status"
+    remedy = "fix"
+
+    def __init__(self, from_: str, allowed: Sequence[str], detail: str = "") -> None:
+        super().__init__(detail or f"not possible from {from_!r}; allowed: {', '.join(allowed) or 'nothing'}")
+        self.from_ = from_
+        self.allowed = tuple(allowed)
+
+    def members(self) -> dict[str, Any]:
+        return {"from": self.from_, "allowed": list(self.allowed)}
+
+
+class NotResumable(SessionManagerError):
+    type = "not-resumable"
+    title = "The session cannot be resumed"
+    remedy = "fix"
+
+    def __init__(self, reason: NotResumableReason, detail: str = "") -> None:
+        super().__init__(detail or f"the session cannot be resumed: {reason}")
+        self.reason = reason
+
+    def members(self) -> dict[str, Any]:
+        return {"reason": self.reason}
+
+
+class LegalHold(SessionManagerError):
+    type = "legal-hold"
+    title = "The session is under legal hold"
+    remedy = "fix"
+
+
+class Erased(SessionManagerError):
+    type = "erased"
+    title = "Erased for ever"
+    remedy = "fix"
+
+
+class MinVersionAhead(SessionManagerError):
+    type = "min-version-ahead"
+    title = "Min-Version is newer than the session"
+    remedy = "fix"
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"the newest version is {version}")
+        self.version = version
+
+    def members(self) -> dict[str, Any]:
+        return {"version": self.version}
+
+
+class UnsupportedMediaType(SessionManagerError):
+    type = "unsupported-media-type"
+    title = "Unsupported media type"
+    remedy = "fix"
+
+
+class TooLarge(SessionManagerError):
+    type = "too-large"
+    title = "Over a limit of size"
+    remedy = "fix"
+
+    def __init__(self, limit_bytes: int, what: str = "the body") -> None:
+        super().__init__(f"{what} is over {limit_bytes} bytes")
+        self.limit_bytes = limit_bytes
+
+    def members(self) -> dict[str, Any]:
+        return {"limit_bytes": self.limit_bytes}
+
+
+class Invalid(SessionManagerError):
+    """The body reads as JSON but says something impossible; `errors` names every wrong field."""
+
+    type = "invalid"
+    title = "Some fields are not valid"
+    remedy = "fix"
+
+    def __init__(self, errors: Sequence[FieldError], detail: str = "") -> None:
+        super().__init__(detail or "; ".join(f"{e.pointer or '/'}: {e.detail}" for e in errors[:3]))
+        self.errors = tuple(errors)
+
+    def members(self) -> dict[str, Any]:
+        return {"errors": [e._asdict() for e in self.errors]}
+
+
+class KeyReused(SessionManagerError):
+    type = "key-reused"
+    title = "The idempotency key was used for another request"
+    remedy = "fix"
+
+
+# -- reload: read, decide again
+
+
+class VersionConflict(SessionManagerError):
+    type = "version-conflict"
+    title = "The session has moved on"
+    remedy = "reload"
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"the session is at version {version}")
+        self.version = version
+
+    def members(self) -> dict[str, Any]:
+        return {"version": self.version}
+
+
+class PreconditionRequired(SessionManagerError):
+    type = "precondition-required"
+    title = "Say which version you change"
+    remedy = "reload"
+
+
+# -- wait: the same request later
+
+
+class RateLimited(SessionManagerError):
+    type = "rate-limited"
+    title = "Too many requests"
+    remedy = "wait"
+    retry_after_seconds = 1.0
+
+
+class InProgress(SessionManagerError):
+    """The same idempotency key is still running."""
+
+    type = "in-progress"
+    title = "The same request is still running"
+    remedy = "wait"
+    retry_after_seconds = 1.0
+
+
+class Contended(SessionManagerError):
+    type = "contended"
+    title = "Too many writers at once"
+    remedy = "wait"
+    retry_after_seconds = 1.0
+
+
+class TierUnavailable(SessionManagerError):
+    """A tier cannot be reached or refuses, and nothing was written."""
+
+    type = "tier-unavailable"
+    title = "A storage tier is unavailable"
+    remedy = "wait"
+
+    def __init__(self, tier: TierName, detail: str = "", retry_after_seconds: float = 1.0) -> None:
+        super().__init__(detail or f"the {tier} tier is unavailable")
+        self.tier: TierName = tier
+        self.retry_after_seconds = retry_after_seconds
+
+    def members(self) -> dict[str, Any]:
+        return {"tier": self.tier}
+
+
+class Draining(SessionManagerError):
+    type = "draining"
+    title = "This replica is stopping"
+    remedy = "wait"
+    retry_after_seconds = 1.0
+
+
+# -- repeat: the same request with the same idempotency key
+
+
+class OutcomeUnknown(SessionManagerError):
+    """A write may or may not stand. Repeat with the same key: it gets the one true answer."""
+
+    type = "outcome-unknown"
+    title = "It is not known whether the write stands"
+    remedy = "repeat"
+    retry_after_seconds = 1.0
+
+
+# -- none: our fault
+
+
+class UpstreamFailed(SessionManagerError):
+    type = "upstream-failed"
+    title = "An outside service failed"
+    remedy = "none"
+
+
+class DataCorrupt(SessionManagerError):
+    """Stored bytes do not check. Nothing was rewritten; the log names the object, the answer does not."""
+
+    type = "data-corrupt"
+    title = "Stored data does not check"
+    remedy = "none"
+
+
+# -- inside only
+
+
+class RevConflict(Exception):
+    """The head is not at the expected `rev`; nothing was written. Never leaves the ledger."""

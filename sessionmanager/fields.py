@@ -1,0 +1,54 @@
+"""The fields of a session that a caller may set: their types and bounds, once, for requests and for patched results."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from sessionmanager.words import Instant, SessionType
+
+_PRINTABLE = r"^[^\x00-\x1f\x7f]*$(?!\n)"  # Python's `$` alone would let a last line feed pass
+Text = Annotated[str, Meta(min_length=1, max_length=255, pattern=_PRINTABLE)]
+Label = Annotated[str, Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
+Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
+Time = Annotated[Instant, Meta(max_length=64, pattern=r"^\d{4}-\d\d-\d\d[Tt]")]
+Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+
+
+class RealtimeFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Ids at the realtime model."""
+
+    session_id: Text | None = None
+    conversation_id: Text | None = None
+    active_response_id: Text | None = None
+
+
+class AudioFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """State of the audio buffer; `attachment` names the attachment that holds its bytes."""
+
+    format: Text | None = None
+    buffered_ms: Count = 0
+    attachment: Text | None = None
+
+
+class SettableFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every settable field; UNSET = not given. `metadata` holds any JSON scalar or object per key."""
+
+    type: SessionType | None | UnsetType = UNSET
+    bot_name: Text | None | UnsetType = UNSET
+    caller: Text | None | UnsetType = UNSET
+    callee: Text | None | UnsetType = UNSET
+    external_ids: Annotated[dict[Name, Text], Meta(max_length=64)] | UnsetType = UNSET
+    media_format: Text | None | UnsetType = UNSET
+    bridge_type: Text | None | UnsetType = UNSET
+    labels: Annotated[tuple[Label, ...], Meta(max_length=64)] | UnsetType = UNSET
+    expires_at: Time | None | UnsetType = UNSET
+    metadata: Annotated[dict[Name, Raw], Meta(max_length=64)] | UnsetType = UNSET
+    context: Raw | UnsetType = UNSET
+    realtime: RealtimeFields | UnsetType = UNSET
+    audio: AudioFields | UnsetType = UNSET
+
+
+SETTABLE: Final = tuple(field.name for field in msgspec.structs.fields(SettableFields))

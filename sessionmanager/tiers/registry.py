@@ -1,0 +1,25 @@
+"""URL scheme → backend. A new backend is one new file and one line here; its driver is imported only when chosen."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+HOT: Final = {"memory": "memory:open_memory"}
+WARM: Final = {"sqlite": "sqlite:open_sqlite"}
+COLD: Final = {"file": "directory:open_directory"}
+_TIERS: Final = {"hot": HOT, "warm": WARM, "cold": COLD}
+
+
+def opener(tier: str, url: str) -> Any:
+    """The function that opens the backend of this URL as an async context manager.
+
+    Raises ValueError naming the scheme and what is allowed.
+    """
+    scheme = urlsplit(url).scheme
+    backends = _TIERS[tier]
+    if scheme not in backends:
+        raise ValueError(f"{scheme or 'no scheme'}: allowed are {', '.join(sorted(backends))}")
+    module, name = backends[scheme].split(":")
+    return getattr(import_module(f"sessionmanager.tiers.{tier}.{module}"), name)

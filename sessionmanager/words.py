@@ -1,0 +1,72 @@
+"""The vocabulary: every status, kind, role, entry type and header name, each in one place.
+
+A word here means the same in code, JSON, metrics and docs (`docs/glossary.md`). This module imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, NamedTuple, get_args
+
+SessionType = Literal["text", "voice-ptt", "voice-vad"]
+Status = Literal["initiated", "waiting_for_services", "ready", "active", "dormant", "ending", "ended", "error"]
+Placement = Literal["warm", "cold"]
+TierName = Literal["hot", "warm", "cold"]
+ParticipantKind = Literal["agent", "service", "bridge", "client", "human"]
+ParticipantStatus = Literal["joining", "attached", "disconnected", "left"]
+CallState = Literal["initializing", "ringing", "active", "on_hold", "ended"]
+Gateway = Literal["sip", "webrtc", "audiocodes", "twilio", "livekit"]
+Role = Literal["admin", "operator", "agent", "bridge", "service", "participant", "viewer", "metrics"]
+Remedy = Literal["fix", "reload", "wait", "repeat", "none"]
+MessageRole = Literal["user", "assistant", "system", "developer", "tool"]
+EntryType = Literal[
+    "message",
+    "function_call",
+    "function_call_output",
+    "summary",
+    "state",
+    "status",
+    "participant",
+    "call",
+    "room",
+    "service",
+    "error",
+]
+NotResumableReason = Literal["ended", "error", "expired"]
+
+STATUSES: Final = get_args(Status)
+TERMINAL_STATUSES: Final = frozenset({"ended", "error"})
+PLACEMENTS: Final = get_args(Placement)
+ROLES: Final = get_args(Role)
+SESSION_TYPES: Final = get_args(SessionType)
+ENTRY_TYPES: Final = get_args(EntryType)
+APPENDABLE_TYPES: Final = frozenset({"message", "function_call", "function_call_output", "summary", "error"})
+"""Entry types that a client may append, beside any `custom.*`; the others are written by the service itself."""
+CUSTOM_PREFIX: Final = "custom."
+
+RESUME_REPLAYS: Final = ("none", "tail", "since", "full")
+
+SERVICE_ENTRY_ID_PREFIX: Final = "e"
+"""An entry that came without an id gets `e<seq>`; ids of that form are refused from clients, so the two never meet."""
+
+H_IDEMPOTENCY_KEY: Final = "Idempotency-Key"
+H_REPLAYED: Final = "Idempotency-Replayed"
+H_MIN_VERSION: Final = "Min-Version"
+H_SESSION_TIER: Final = "Session-Tier"
+H_REQUEST_ID: Final = "X-Request-Id"
+H_SERVER_TIMING: Final = "Server-Timing"
+
+Instant = str
+"""A moment: RFC 3339 UTC with exactly three decimals, `2026-11-21T13:07:39.123Z`. Fixed width, so that text order is
+time order and what a tier stores is what a client reads."""
+
+
+class Key(NamedTuple):
+    """What tiers call a session: the tenant first, then the id that the caller says."""
+
+    tenant: str
+    id: str
+
+    @property
+    def text(self) -> str:
+        """One string in which no tenant is a prefix of another (`<length>:<tenant>:<id>`)."""
+        return f"{len(self.tenant)}:{self.tenant}:{self.id}"
