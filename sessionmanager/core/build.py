@@ -66,6 +66,7 @@ def with_timers(
         or due is None
         or head.pulse.status != before.pulse.status
         or head.profile is not before.profile
+        or head.work.intents is not before.work.intents
         or tail_is_over(head, policy)
     ):
         wanted = next_due(head, placement, policy)
@@ -112,6 +113,8 @@ def visible(
     restored = source.restored if source is not None else None
     head = with_timers(head, before, "warm", policy, now)
     stored, changed = encode_head(head, source.stored if source is not None and restored is None else None)
+    if source is not None and restored is None:
+        assert source.stored.parts.keys() >= set(changed), "a part was changed that its source does not hold"
     was: Placement = "cold" if restored is not None else "warm"
     sealed_to = head.work.tail_first_seq
     lines = (*restored, *entries) if restored is not None else entries

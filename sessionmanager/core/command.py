@@ -50,11 +50,15 @@ Decide = Callable[[Head, Mapping[str, int], Instant], Decided]
 
 
 class Command(NamedTuple):
-    """action: its name in the audit trail and in metrics. entry_ids: client ids to look up before deciding."""
+    """action: its name in the audit trail and in metrics. entry_ids: client ids to look up before deciding.
+
+    whole: it looks at a part of the head that hot copies do not hold, so it is decided on warm's alone.
+    """
 
     action: str
     decide: Decide
     entry_ids: tuple[str, ...] = ()
+    whole: bool = False
 
 
 class Receipt(Struct, frozen=True, kw_only=True):

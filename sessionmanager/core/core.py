@@ -8,6 +8,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
+from sessionmanager.core.attachments import Attachments
 from sessionmanager.core.bodies import Bodies
 from sessionmanager.core.history import History
 from sessionmanager.core.keys import MasterKey, SessionKeys
@@ -65,6 +66,7 @@ class Core(NamedTuple):
     worker: Worker
     moves: Moves
     archiver: Archiver
+    attachments: Attachments
 
 
 def build_core(
@@ -131,4 +133,5 @@ def build_core(
     moves = Moves(ledger, sealer, offloader, collector, archiver, eraser, policy)
     worker = Worker(warm, ledger, moves, policy, heard, sweep_seconds=settings.sweep_seconds)
     nudged.append(worker.nudge)
-    return Core(sessions, ledger, reads, bodies, keys, worker, moves, archiver)
+    attachments = Attachments(ledger, bodies, keys, new_id)
+    return Core(sessions, ledger, reads, bodies, keys, worker, moves, archiver, attachments)

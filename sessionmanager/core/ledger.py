@@ -173,13 +173,13 @@ class Ledger:
             return await self._landed(change, answer, lines, now)
         loaded = await self.warm.load(key)
         if request is not None:
-            replay = await self._replay(key, request)
+            replay = await self.replay(key, request)
             if replay is not None:
                 return replay
         raise Erased if loaded.stored.tombstone is not None else AlreadyExists
 
     async def _commit(self, key: Key, who: Who, command: Command, request: RequestKey | None) -> Written:
-        source = await self._source(key)
+        source = await (self.exact(key) if command.whole else self._source(key))
         for i in range(DECISIONS_MAX):
             try:
                 prepared = await self._prepare(source, key, who, command, request)
@@ -206,7 +206,7 @@ class Ledger:
         """Decide on one head. Keys and entry ids are looked up after that head was read, and the compare-and-set is
         on its `rev`, so neither can be overtaken."""
         if request is not None:
-            replay = await self._replay(key, request)
+            replay = await self.replay(key, request)
             if replay is not None:
                 return replay
         known = await self._known_ids(key, command.entry_ids)
@@ -269,7 +269,8 @@ class Ledger:
             now=now,
         )
 
-    async def _replay(self, key: Key, request: RequestKey) -> Written | None:
+    async def replay(self, key: Key, request: RequestKey) -> Written | None:
+        """What an earlier request with this key did, or None. Raises KeyReused. Cost: one warm read."""
         record = await self.warm.find_key(key, request.scope)
         if record is None:
             return None

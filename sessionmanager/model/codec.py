@@ -18,6 +18,7 @@ from msgspec import Raw
 from sessionmanager.errors import DataCorrupt
 from sessionmanager.model.head import (
     PARTS,
+    Attachment,
     Detail,
     Head,
     Index,
@@ -40,6 +41,7 @@ _DECODERS: Final[Mapping[str, msgspec.json.Decoder[Any]]] = {
     "work": msgspec.json.Decoder(Work),
     "index": msgspec.json.Decoder(Index),
     "keys": msgspec.json.Decoder(KeyRing),
+    "attachments": msgspec.json.Decoder(dict[str, Attachment]),
 }
 _TOMBSTONE = msgspec.json.Decoder(Tombstone)
 

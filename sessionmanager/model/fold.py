@@ -17,7 +17,9 @@ from sessionmanager.model.entry import Entry
 from sessionmanager.model.head import (
     OPEN_CALLS_MAX,
     PARTICIPANTS_GONE_MAX,
+    Attachment,
     Head,
+    Intent,
     KeyRing,
     LastMessage,
     OpenCall,
@@ -35,13 +37,15 @@ UNBOUNDED: Final = 2**62
 class StateData(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`data` of a `state` entry: exactly one of its members is set.
 
-    created: every field given at creation. merge: a merge patch. operations: a JSON patch. attachment: a pointer's name.
+    created: every field given at creation. merge: a merge patch. operations: a JSON patch. attached: an attachment that
+    was put. detached: the name of one that was removed.
     """
 
     created: Raw | UnsetType = UNSET
     merge: Raw | UnsetType = UNSET
     operations: Raw | UnsetType = UNSET
-    attachment: Raw | UnsetType = UNSET
+    attached: Attachment | None = None
+    detached: str | None = None
 
 
 class StatusData(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -116,10 +120,11 @@ def fold(head: Head, entries: Sequence[Entry], *, rev: int, size: int) -> Head:
             listed_at=work.listed_at,
             warm_bodies=work.warm_bodies,
             archived=work.archived,
-            intents=work.intents,
+            intents=run.head.work.intents,
         ),
         index=head.index,
         keys=head.keys,
+        attachments=run.head.attachments,
     )
 
 
@@ -154,7 +159,7 @@ class _Run:
             case "error":
                 self._fail(_text(entry.content))
             case "state":
-                self._state(_state.decode(entry.data or b""))
+                self._state(entry, _state.decode(entry.data or b""))
             case "status":
                 self._status(entry, _status.decode(entry.data or b""))
             case _:
@@ -176,7 +181,10 @@ class _Run:
         self.errors += 1
         self.last_error = text[:LAST_ERROR_CHARS_MAX] if text else None
 
-    def _state(self, data: StateData) -> None:
+    def _state(self, entry: Entry, data: StateData) -> None:
+        if data.attached is not None or data.detached is not None:
+            self.head = _with_attachment(self.head, entry, data)
+            return
         patch = data.operations if data.merge is UNSET else data.merge
         if patch is UNSET:
             return
@@ -208,6 +216,20 @@ def patched_fields(head: Head, patch: Raw, *, is_merge: bool, bytes_max: int) ->
     if is_merge:
         return settable.changed_fields(before, patching.merge(whole, patch))
     return settable.changed_fields(before, patching.apply_operations(whole, patch, bytes_max))
+
+
+def _with_attachment(head: Head, entry: Entry, data: StateData) -> Head:
+    """The pointer set or removed. The intent of the new object is fulfilled; the old object is owed a removal."""
+    attachments = dict(head.attachments)
+    old = attachments.pop(data.attached.name if data.attached is not None else data.detached or "", None)
+    intents = head.work.intents
+    if data.attached is not None:
+        attachments[data.attached.name] = data.attached
+        intents = tuple(intent for intent in intents if intent.objects != (data.attached.object,))
+    if old is not None:
+        gone = Intent(kind="collect", id=f"a{entry.seq}", objects=(old.object,), at=entry.recorded_at)
+        intents = (*intents, gone)
+    return replace(head, attachments=attachments, work=replace(head.work, intents=intents))
 
 
 def _was_interrupted(entry: Entry) -> bool:

@@ -1,4 +1,4 @@
-"""The head: everything about a session but its history, in seven parts that change at different speeds.
+"""The head: everything about a session but its history, in eight parts that change at different speeds.
 
 A commit rewrites the parts it changed and no other, so an append costs the same whatever the context, the participants
 or the index of the history weigh. Public parts hold the very JSON that readers get.
@@ -12,6 +12,7 @@ or the index of the history weigh. Public parts hold the very JSON that readers 
 | work | no | with every commit | 128 open function calls, 64 keys of one intent |
 | index | no | when a segment is sealed or moved | 16 references a level (more only while cold is away) |
 | keys | no | when the session is made | one wrapped key for each fork above it |
+| attachments | no | when one is put or removed | 256 pointers |
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from sessionmanager.words import CallState, Instant, Key, ParticipantKind, Parti
 
 PUBLIC_PARTS: Final = ("pulse", "profile", "detail", "context")
 SUMMARY_PARTS: Final = ("pulse", "profile")
-PRIVATE_PARTS: Final = ("work", "index", "keys")
+PRIVATE_PARTS: Final = ("work", "index", "keys", "attachments")
 PARTS: Final = PUBLIC_PARTS + PRIVATE_PARTS
 STUB_PARTS: Final = ("pulse", "profile", "work", "keys")
 """What stays in warm when the body of a session is archived."""
 
 OPEN_CALLS_MAX: Final = 128
+ATTACHMENTS_MAX: Final = 256
 PARTICIPANTS_GONE_MAX: Final = 32
 NULL: Final = Raw(b"null")
 
@@ -59,12 +61,12 @@ class Profile(Struct, frozen=True, kw_only=True):
     bot_name: str | None = None
     caller: str | None = None
     callee: str | None = None
-    external_ids: dict[str, str] = field(default_factory=dict)
+    external_ids: dict[str, str] = field(default_factory=dict[str, str])
     media_format: str | None = None
     bridge_type: str | None = None
     labels: tuple[str, ...] = ()
     expires_at: Instant | None = None
-    metadata: dict[str, Raw] = field(default_factory=dict)
+    metadata: dict[str, Raw] = field(default_factory=dict[str, Raw])
     required_services: tuple[str, ...] = ()
     registered_services: tuple[str, ...] = ()
     ready_services: tuple[str, ...] = ()
@@ -99,7 +101,7 @@ class Participant(Struct, frozen=True, kw_only=True):
     left_at: Instant | None = None
     lease_expires_at: Instant | None = None
     last_seen_version: int = 0
-    metadata: dict[str, Raw] = field(default_factory=dict)
+    metadata: dict[str, Raw] = field(default_factory=dict[str, Raw])
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -116,7 +118,7 @@ class Call(Struct, frozen=True, kw_only=True):
     answered_at: Instant | None = None
     ended_at: Instant | None = None
     end_reason: str | None = None
-    metadata: dict[str, Raw] = field(default_factory=dict)
+    metadata: dict[str, Raw] = field(default_factory=dict[str, Raw])
 
 
 class Detail(Struct, frozen=True, kw_only=True):
@@ -203,10 +205,10 @@ class Intent(Struct, frozen=True, kw_only=True):
 class Work(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the service itself needs to go on: bounded, never shown.
 
-    `due_at` is a lower bound of the earliest timer: an append does not move it, the worker computes it anew when it
-    falls due (decision 0005). `listed_at` is the `last_activity` that lists were last told, at most 5 s behind. `warm_bodies`
-    counts the references of the index whose bodies have not moved to cold. `archived` points to the object that holds (in a
-    stub) or last held (after a rehydration) the body: parts and tail, whose range it carries.
+    due_at: a lower bound of the earliest timer; an append does not move it, the worker sets it anew when it comes too
+    early (decision 0005). listed_at: the `last_activity` that lists were last told. warm_bodies: references of the
+    index whose bodies lie in warm. archived: the object that holds (in a stub) or last held (after a rehydration) the
+    body, parts and tail, whose range it carries.
     """
 
     tail_first_seq: int = 1
@@ -225,7 +227,21 @@ class KeyRing(Struct, frozen=True, kw_only=True):
     """`key_id` to the session key, wrapped by the tenant's key (base64). Destroyed by the tombstone."""
 
     current: str | None = None
-    wrapped: dict[str, str] = field(default_factory=dict)
+    wrapped: dict[str, str] = field(default_factory=dict[str, str])
+
+
+class Attachment(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is known of an attachment, and where its encrypted bytes lie in cold."""
+
+    name: str
+    bytes: int
+    sha256: str
+    content_type: str
+    created_at: Instant
+    object: str
+    stored_sha256: str
+    stored_bytes: int
+    key_id: str
 
 
 class Head(Struct, frozen=True, kw_only=True):
@@ -240,6 +256,7 @@ class Head(Struct, frozen=True, kw_only=True):
     work: Work = field(default_factory=Work)
     index: Index = field(default_factory=Index)
     keys: KeyRing = field(default_factory=KeyRing)
+    attachments: dict[str, Attachment] = field(default_factory=dict[str, Attachment])
 
     def __post_init__(self) -> None:
         pulse, work = self.pulse, self.work

@@ -28,7 +28,7 @@ from sessionmanager.model.timers import Policy, due_now
 from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.words import Instant, Key
 
-DROPPED_PARTS: Final = ("detail", "context", "index")
+DROPPED_PARTS: Final = ("detail", "context", "index", "attachments")
 """Parts that a stub does not keep; `work` shrinks to the pointer."""
 
 
@@ -71,7 +71,7 @@ class Archiver:
         # Crash here: the intent names an object that may not be there; `collect.py` removes it.
         stored, tail = await self._whole(key, declared)
         if stored is None:
-            await self._collector.finish(key)
+            await self._collector.finish(key, at_once=True)
             return False
         canonical = archived_body(stored, tail)
         put = await self._bodies.put_cold(key, stored.head.keys, name, canonical)
@@ -80,10 +80,10 @@ class Archiver:
         pointer = _pointer(put, canonical, tail, intent_id)
         old = stored.head.work.archived
         if await self._ledger.amend(key, self._stub(stored.rev, intent_id, pointer, who)) is None:
-            await self._collector.finish(key)
+            await self._collector.finish(key, at_once=True)
             return False
         # Crash here: the stub stands, warm holds bodies nobody refers to; `collect.py` deletes them.
-        await self._collector.sweep(key, listed)
+        await self._collector.sweep(key, listed, frozenset((intent_id,)))
         if old is not None and old.object is not None:
             await self._bodies.cold.remove(old.object)
         return True
@@ -126,7 +126,7 @@ class Archiver:
                 intents=collected(head, intent_id),
                 listed_at=head.work.listed_at,
             )
-            stub = replace(head, work=work, detail=Detail(), context=NULL, index=Index())
+            stub = replace(head, work=work, detail=Detail(), context=NULL, index=Index(), attachments={})
             subject, request_id = who if who is not None else ("system:worker", None)
             trail = Trail(now, stored.key.tenant, subject, "archive", "allowed", stored.key.id, head.version, request_id)
             return Amendment(

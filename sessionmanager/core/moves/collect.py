@@ -14,9 +14,11 @@ from msgspec.structs import replace
 from sessionmanager.core.bodies import Bodies
 from sessionmanager.core.build import Amendment
 from sessionmanager.core.ledger import Ledger
+from sessionmanager.model import instants
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.head import Head, Intent, KeyRing, Ref
 from sessionmanager.model.index import decode_node
+from sessionmanager.model.timers import INTENT_GRACE_SECONDS
 from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.words import Instant, Key
 
@@ -29,24 +31,25 @@ class Collector:
         self._warm = warm
         self._bodies = bodies
 
-    async def finish(self, key: Key) -> None:
-        """Give up every move that stands in the head as an intent, and clean up after it.
+    async def finish(self, key: Key, *, at_once: bool = False) -> None:
+        """Give up the moves that stand in the head as intents older than the grace (at_once: all), and clean up.
 
         An intent whose pointer was written has stage `collect` and names no objects; of any other, no object is
         referred to, and its runner, should it wake, finds the intent gone and writes no pointer.
         """
         listed = await self._warm.list_bodies(key)
-        stored = await self._ledger.amend(key, _to_collect)
+        stored = await self._ledger.amend(key, lambda stored, now: _to_collect(stored, now, at_once))
         if stored is None:
             return
-        for intent in stored.head.work.intents:
+        given_up = [intent for intent in stored.head.work.intents if intent.kind == "collect"]
+        for intent in given_up:
             for name in intent.objects:
                 await self._bodies.cold.remove(name)
         # Crash here: the objects are gone, the intent still names them; removing again is harmless.
-        await self.sweep(key, listed)
+        await self.sweep(key, listed, frozenset(intent.id for intent in given_up))
 
-    async def sweep(self, key: Key, listed: Sequence[str]) -> None:
-        """Steps 3 and 4 for bodies listed before the last fence, then let the intent go."""
+    async def sweep(self, key: Key, listed: Sequence[str], done: frozenset[str]) -> None:
+        """Steps 3 and 4 for bodies listed before the last fence, then let the intents go whose objects are gone."""
         stored = (await self._warm.load(key)).stored
         if stored.tombstone is not None:
             return
@@ -56,7 +59,7 @@ class Collector:
             kept = await self._referred(key, stored.head.keys, [ref for refs in index.levels for ref in refs])
         await self._warm.drop_bodies(key, [name for name in listed if name not in kept])
         # Crash here: the bodies are gone, the intent is left; the next run finds nothing to do and removes it.
-        await self._ledger.amend(key, _without_collected)
+        await self._ledger.amend(key, lambda stored, now: _without(stored, done))
 
     async def _referred(self, key: Key, ring: KeyRing, refs: Sequence[Ref]) -> set[str]:
         """Ids of warm bodies under these references. Nodes in cold never refer to warm (see `offload.py`)."""
@@ -70,17 +73,22 @@ class Collector:
         return kept
 
 
-def _to_collect(stored: Stored, now: Instant) -> Amendment | None:
+def _to_collect(stored: Stored, now: Instant, at_once: bool) -> Amendment | None:
     head = stored.head
-    if not head.work.intents:
+    intents = tuple(
+        replace(intent, kind="collect", at=now)
+        if at_once or instants.plus(intent.at, INTENT_GRACE_SECONDS) <= now
+        else intent
+        for intent in head.work.intents
+    )
+    if intents == head.work.intents:
         return None
-    intents = tuple(replace(intent, kind="collect", at=now) for intent in head.work.intents)
     return Amendment(with_intents(head, intents), placement=stored.placement)
 
 
-def _without_collected(stored: Stored, now: Instant) -> Amendment | None:
+def _without(stored: Stored, done: frozenset[str]) -> Amendment | None:
     head = stored.head
-    left = tuple(intent for intent in head.work.intents if intent.kind != "collect")
+    left = tuple(intent for intent in head.work.intents if intent.kind != "collect" or intent.id not in done)
     if len(left) == len(head.work.intents):
         return None
     return Amendment(with_intents(head, left), placement=stored.placement)

@@ -95,7 +95,7 @@ class Offloader:
                 await self._bodies.cold.remove(name)
             return False
         # Crash here: cold is the truth, warm holds bodies nobody refers to; `collect.py` deletes them.
-        await self._collector.sweep(key, listed)
+        await self._collector.sweep(key, listed, frozenset((intent_id,)))
         return True
 
     async def _plan(self, key: Key, head: Head, keep: int) -> Plan:

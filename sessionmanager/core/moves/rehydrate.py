@@ -18,7 +18,7 @@ from sessionmanager.model.codec import Stored, join_lines, split_lines
 from sessionmanager.model.entry import StoredEntry
 from sessionmanager.model.head import Work
 
-BODY_PARTS: Final = ("detail", "context", "index", "work")
+BODY_PARTS: Final = ("detail", "context", "index", "attachments", "work")
 """Parts in the object of an archived body, one line each and in this order, before the lines of its tail."""
 
 _work = msgspec.json.Decoder(Work)

@@ -1,0 +1,178 @@
+"""`/openapi.json`, `/docs` and its style sheet: the contract and its reader; no token, no asset from outside."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from html import escape
+from typing import Any, Final
+
+from sessionmanager.api import conditional
+from sessionmanager.api.exchange import Exchange
+from sessionmanager.api.openapi import build_document, encode_document
+from sessionmanager.api.reply import JSON, Answer, RawHeaders, Reply
+from sessionmanager.api.routing import Route, Shown
+from sessionmanager.wire.queries import NoQuery
+
+CSP: Final = (
+    b"content-security-policy",
+    b"default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+)
+HTML: Final = (b"content-type", b"text/html; charset=utf-8")
+CSS: Final = (b"content-type", b"text/css; charset=utf-8")
+_NO_CACHE: Final = (b"cache-control", b"no-cache")
+
+STYLE: Final = """\
+:root { color-scheme: light dark; --line: #8884; --soft: #8882; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 0 auto; padding: 1rem; }
+h2 { border-bottom: 1px solid var(--line); margin-top: 3rem; }
+code, pre { font-family: ui-monospace, monospace; font-size: .9em; }
+section { border: 1px solid var(--line); border-radius: .5rem; padding: .5rem 1rem; margin: 1rem 0; }
+h3 { margin: .25rem 0; font-size: 1.05rem; overflow-wrap: anywhere; }
+.method { display: inline-block; min-width: 4.5rem; font-weight: 700; }
+.open { color: #777; font-size: .85em; }
+table { border-collapse: collapse; width: 100%; margin: .5rem 0; }
+th, td { text-align: left; vertical-align: top; padding: .2rem .6rem .2rem 0; border-top: 1px solid var(--soft); }
+td { overflow-wrap: anywhere; }
+a:focus-visible, summary:focus-visible { outline: 2px solid; }
+"""
+
+
+class Contract:
+    """Holds the document once `describe` has seen the whole table, these routes included."""
+
+    def __init__(self, version: str) -> None:
+        self._version = version
+        self._json = self._html = b""
+        self.document: dict[str, Any] = {}
+        self.routes: Final = (
+            _route("/openapi.json", self._get_json, "The contract, as OpenAPI 3.1", "application/json"),
+            _route("/docs", self._get_html, "The contract, to read", "text/html"),
+            _route("/docs/style.css", self._get_style, "How the reader looks", "text/css"),
+        )
+
+    def describe(self, routes: Iterable[Route]) -> None:
+        """Make the document and the page, once."""
+        self.document = build_document(routes, self._version)
+        self._json = encode_document(self.document)
+        self._html = render_page(self.document).encode()
+
+    async def _get_json(self, exchange: Exchange) -> Answer:
+        return _fresh(exchange, self._json, [JSON])
+
+    async def _get_html(self, exchange: Exchange) -> Answer:
+        return _fresh(exchange, self._html, [HTML, CSP])
+
+    async def _get_style(self, exchange: Exchange) -> Answer:
+        return _fresh(exchange, STYLE.encode(), [CSS])
+
+
+def _route(template: str, handler: Any, summary: str, media: str) -> Route:
+    shown = Shown(200, summary, bytes, media, ("ETag",))
+    return Route(
+        method="GET", template=template, action="contract.read", handler=handler, summary=summary, answers=(shown,),
+        tag="service", open=True, query=NoQuery,
+    )  # fmt: skip
+
+
+def _fresh(exchange: Exchange, body: bytes, headers: RawHeaders) -> Reply:
+    exchange.query(NoQuery)
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers = [*headers, (b"etag", tag.encode()), _NO_CACHE]
+    known = exchange.header("If-None-Match")
+    if known is not None and (conditional.if_none_match(known) == "*" or tag in known):
+        return Reply(304, b"", headers)
+    return Reply(200, body, headers)
+
+
+def render_page(document: dict[str, Any]) -> str:
+    """The document as one HTML page; everything that comes from it is escaped."""
+    info = document["info"]
+    parts = [
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{escape(info['title'])} {escape(info['version'])}</title>",
+        '<link rel="stylesheet" href="/docs/style.css"></head><body>',
+        f"<h1>{escape(info['title'])} {escape(info['version'])}</h1><p>{escape(info['description'])}</p>",
+        '<p>The same for programs: <a href="/openapi.json">openapi.json</a>.</p>',
+    ]
+    for tag in document["tags"]:
+        parts.append(f"<h2>{escape(tag['name'])}</h2>")
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                if tag["name"] in operation["tags"]:
+                    parts.append(_operation(method, path, operation))
+    parts.append("<h2>Types</h2>")
+    parts += [_schema(name, schema) for name, schema in document["components"]["schemas"].items()]
+    parts.append("</body></html>")
+    return "\n".join(parts)
+
+
+def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
+    note = "" if "security" not in operation else ' <span class="open">no token</span>'
+    parts = [
+        f'<section id="{escape(operation["operationId"])}">',
+        f'<h3><span class="method">{method.upper()}</span> <code>{escape(path)}</code>{note}</h3>',
+        f"<p>{escape(operation['summary'])}</p>",
+    ]
+    if "description" in operation:
+        parts.append(f"<p>{escape(operation['description'])}</p>")
+    rows = [(p["name"], p["in"], _said(p["schema"]), p.get("description", "")) for p in operation.get("parameters", [])]
+    for media, content in operation.get("requestBody", {}).get("content", {}).items():
+        rows.append(("body", media, _said(content["schema"]), ""))
+    parts.append(_table(rows))
+    answers = [
+        (status, ", ".join(answer.get("content", {})), _contents(answer), answer["description"])
+        for status, answer in operation["responses"].items()
+    ]
+    parts += ["<details><summary>Answers</summary>", _table(answers), "</details></section>"]
+    return "".join(parts)
+
+
+def _contents(answer: dict[str, Any]) -> str:
+    return ", ".join(_said(content["schema"]) for content in answer.get("content", {}).values())
+
+
+def _schema(name: str, schema: dict[str, Any]) -> str:
+    rows: list[tuple[str, ...]] = []
+    for branch in schema.get("anyOf", [schema]):
+        needed = branch.get("required", ())
+        label = f"{branch['title']}: " if branch is not schema else ""
+        for member, one in branch.get("properties", {}).items():
+            rows.append(
+                (label + member, "required" if member in needed else "", _said(one), one.get("description", ""))
+            )
+    intro = f"<p>{escape(schema.get('description', ''))}</p>"
+    return f'<section id="{escape(name)}"><h3>{escape(name)}</h3>{intro}{_table(rows)}</section>'
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    if not rows:
+        return ""
+    lines = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table>{lines}</table>"
+
+
+_BOUNDS: Final = (
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength"),
+    *("minItems", "maxItems", "maxProperties", "pattern", "default"),
+)
+
+
+def _said(schema: dict[str, Any]) -> str:
+    """A schema in one line."""
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    if "anyOf" in schema:
+        return " or ".join(_said(one) for one in schema["anyOf"])
+    if "allOf" in schema:
+        return " and ".join(_said(one) for one in schema["allOf"])
+    if "const" in schema or "enum" in schema:
+        return " | ".join(str(one) for one in schema.get("enum", [schema.get("const")]))
+    if "properties" in schema and "type" not in schema:
+        return ", ".join(f"{name} {_said(one)}" for name, one in schema["properties"].items())
+    kind = str(schema.get("type", "any JSON"))
+    if kind == "array" and "items" in schema:
+        kind = f"array of {_said(schema['items'])}"
+    bounds = ", ".join(f"{name} {schema[name]}" for name in _BOUNDS if schema.get(name) not in (None, [], {}))
+    return f"{kind} ({bounds})" if bounds else kind

@@ -1,0 +1,149 @@
+"""From a request to an answer: the ASGI application under Starlette.
+
+Starlette is the framework around it (application, lifespan, request and response types); its middleware stack and its
+router, which tries one regular expression after another, are not on the way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine
+from itertools import count
+from secrets import token_hex
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
+
+from sessionmanager.api.exchange import Exchange
+from sessionmanager.api.limits import DEFAULT_PACE, ClientGone, Pace
+from sessionmanager.api.problems import log_failure, problem
+from sessionmanager.api.reply import Answer
+from sessionmanager.api.routing import RouteTable
+from sessionmanager.wire.common import DEFAULT_LIMITS, Limits
+
+Authorize = Callable[[Exchange], Coroutine[Any, Any, None]]
+Observe = Callable[[Exchange, int], None]
+
+NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+EXPOSED: Final = ("ETag", "Location", "Retry-After", "Session-Tier", "X-Request-Id", "Idempotency-Replayed")
+_request_id = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+
+def request_ids() -> Callable[[], str]:
+    """Ids for requests that bring none: unique over processes, and cheap (no system call)."""
+    prefix, numbers = token_hex(6), count(1)
+    return lambda: f"{prefix}-{next(numbers):x}"
+
+
+class Dispatch:
+    """The ASGI application under Starlette: find the route, authorize, answer; every error becomes a problem document.
+
+    authorize: raises where the caller may not; it sees `exchange.route` and sets `exchange.actor`. It runs for open
+    routes too and must let them pass. observe: told of each answer's status once it was sent.
+    """
+
+    def __init__(
+        self,
+        table: RouteTable,
+        *,
+        authorize: Authorize,
+        limits: Limits = DEFAULT_LIMITS,
+        pace: Pace = DEFAULT_PACE,
+        observe: Observe | None = None,
+        new_request_id: Callable[[], str] | None = None,
+        logger: Any = None,
+    ) -> None:
+        self.table = table
+        self._authorize = authorize
+        self._limits = limits
+        self._pace = pace
+        self._observe = observe
+        self._new_request_id = new_request_id or request_ids()
+        self._logger = logger
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope, receive, self._limits, self._pace)
+        try:
+            answer = await self._answer(exchange, scope)
+        except ClientGone:
+            return
+        headers = answer.raw_headers
+        headers.append((b"x-request-id", exchange.request_id.encode()))
+        headers.append(NOSNIFF)
+        if scope["method"] == "HEAD":
+            send = _bodiless(send)
+        try:
+            await answer(scope, receive, send)
+        except Exception as error:
+            # The answer has begun: nothing else can be said but to close the connection, which the server does.
+            log_failure(error, request_id=exchange.request_id, logger=self._logger)
+            raise
+        finally:
+            if self._observe is not None:
+                self._observe(exchange, answer.status_code)
+
+    async def _answer(self, exchange: Exchange, scope: Scope) -> Answer:
+        given = exchange.headers.get(b"x-request-id")
+        if given is not None and _request_id.fullmatch(given):
+            exchange.request_id = given.decode()
+        else:
+            exchange.request_id = self._new_request_id()
+        try:
+            exchange.check_headers()
+            exchange.route, exchange.params = self.table.find(scope["method"], scope["path"], scope.get("raw_path"))
+            await self._authorize(exchange)
+            return await exchange.route.handler(exchange)
+        except ClientGone:
+            raise
+        except Exception as error:
+            return problem(error, path=scope["path"], request_id=exchange.request_id, logger=self._logger)
+
+
+def _bodiless(send: Send) -> Send:
+    """The same answer without its body (RFC 9110 section 9.3.2); the headers, length included, are those of GET."""
+
+    async def send_headers(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    return send_headers
+
+
+class _App(Starlette):
+    """Starlette with our dispatch in place of its middleware stack; lifespan stays Starlette's."""
+
+    def __init__(self, dispatch: ASGIApp, lifespan: Lifespan[Any] | None) -> None:
+        super().__init__(lifespan=lifespan)
+        self._dispatch = dispatch
+
+    def build_middleware_stack(self) -> ASGIApp:
+        inner, lifespan = self._dispatch, self.router
+
+        async def stack(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http":
+                await inner(scope, receive, send)
+            elif scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+            else:
+                await lifespan(scope, receive, send)
+
+        return stack
+
+
+def application(
+    dispatch: Dispatch, *, lifespan: Lifespan[Any] | None = None, cors_origins: tuple[str, ...] = ()
+) -> Starlette:
+    """The application to serve. cors_origins: `("*",)` in development; none = no CORS, and OPTIONS is a 405."""
+    inner: ASGIApp = dispatch
+    if cors_origins:
+        inner = CORSMiddleware(
+            dispatch,
+            allow_origins=cors_origins,
+            allow_methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
+            allow_headers=("*",),
+            expose_headers=EXPOSED,
+        )
+    return _App(inner, lifespan)

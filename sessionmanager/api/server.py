@@ -1,0 +1,86 @@
+"""Serving over uvicorn: uvloop, httptools, our bounded protocol, a bounded stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from sessionmanager.api.protocol import BoundedProtocol, ServerBounds
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server that says when it listens and when it begins to stop."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        *,
+        on_listening: Callable[[str, int], None] | None = None,
+        on_stopping: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(config)
+        self._on_listening = on_listening
+        self._on_stopping = on_stopping
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started and self._on_listening is not None:
+            self._on_listening(*self.address)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of the first listening socket, once started."""
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        return str(host), int(port)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        first = not self.should_exit
+        super().handle_exit(sig, frame)
+        if first and self._on_stopping is not None:
+            self._on_stopping()
+
+
+def make_server(
+    app: ASGIApp,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    bounds: ServerBounds | None = None,
+    on_listening: Callable[[str, int], None] | None = None,
+    on_stopping: Callable[[], None] | None = None,
+) -> Server:
+    """A server ready to `serve()` or `run()`. port 0: any free one, told to `on_listening`.
+
+    on_stopping: called once at the first SIGTERM or SIGINT, before connections are closed; it must not block. Stopping
+    takes at most `shutdown_seconds`, and then what still runs is cancelled.
+    """
+    bounds = bounds or ServerBounds()
+    protocol = type("BoundProtocol", (BoundedProtocol,), {"bounds": bounds})
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http=protocol,
+        ws="none",
+        interface="asgi3",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        backlog=bounds.backlog,
+        timeout_keep_alive=bounds.keep_alive_seconds,
+        timeout_graceful_shutdown=bounds.shutdown_seconds,
+        h11_max_incomplete_event_size=bounds.header_bytes_max,
+    )
+    return Server(config, on_listening=on_listening, on_stopping=on_stopping)
+
+
+def serve(app: ASGIApp, **options: Any) -> None:
+    """Serve until a signal, on a loop of its own; `options` as for `make_server`. Returns after a graceful stop."""
+    make_server(app, **options).run()

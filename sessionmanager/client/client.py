@@ -1,0 +1,273 @@
+"""A small client: one method for each thing a caller may do with a session. Nothing is retried here.
+
+Every call has a deadline and every answer a bound. A write carries an idempotency key (made here unless one is given):
+after `OutcomeUnknown` the same call with the same key gets the one true answer; the key stands in a note on the error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote, urlsplit
+
+import httpx2
+import msgspec
+
+from sessionmanager import __version__
+from sessionmanager.client.problems import NotOurs, TimedOut, Unreachable, error_of
+from sessionmanager.errors import OutcomeUnknown, SessionManagerError
+from sessionmanager.words import H_IDEMPOTENCY_KEY, H_MIN_VERSION
+
+DEADLINE_SECONDS: Final = 10.0
+ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
+CONNECTIONS_MAX: Final = 100
+NOT_MODIFIED: Final = 304
+_READS: Final = frozenset({"GET", "HEAD"})
+_NOTHING_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
+
+Json = dict[str, Any]
+
+
+class Answer(NamedTuple):
+    """What came back: 2xx or 304, its headers in lower case, and the bytes."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> Json:
+        """The body as an object. Raises NotOurs."""
+        try:
+            return msgspec.json.decode(self.body, type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise NotOurs("the answer is not a JSON object") from None
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A page of entries as they came, one JSON text each, numbers as they were written."""
+
+    items: tuple[msgspec.Raw, ...]
+    next_cursor: str | None = None
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The entries without a line feed in them, so that each is a line."""
+        return [one_line(bytes(item)) for item in self.items]
+
+
+_pages: Final = msgspec.json.Decoder(Page)
+
+
+def one_line(data: bytes) -> bytes:
+    """The JSON text on one line; only white space between its parts is touched."""
+    return msgspec.json.format(data, indent=-1) if b"\n" in data or b"\r" in data else data
+
+
+class AsyncClient:
+    """One service, one token. Use as `async with`; may be shared by many tasks of one event loop."""
+
+    def __init__(
+        self,
+        base_url: str,
+        token: str | Callable[[], str],
+        *,
+        deadline_seconds: float = DEADLINE_SECONDS,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        """Args: token: or a function that gives one, asked at each call. transport: for tests, in place of a socket.
+        Raises: ValueError for an address that is not http(s)://host."""
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
+            raise ValueError("the address of the service is http(s)://host[:port][/prefix]")
+        self._token = token
+        self._deadline = deadline_seconds
+        self._http = httpx2.AsyncClient(
+            base_url=base_url,
+            headers={"user-agent": f"sessionmanager/{__version__}", "accept": "application/json"},
+            timeout=deadline_seconds,
+            transport=transport,
+            limits=httpx2.Limits(max_connections=CONNECTIONS_MAX),
+            # A proxy named in the environment has nothing to do with a service on this machine.
+            trust_env=parts.hostname not in ("localhost", "127.0.0.1", "::1"),
+        )
+
+    async def __aenter__(self) -> AsyncClient:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.__aexit__(kind, error, trace)
+
+    # -- reads
+
+    async def get(
+        self, id: str, *, entries: int | None = None, max_bytes: int | None = None, min_version: int | None = None
+    ) -> Json:
+        """The session with its newest `entries`."""
+        return (await self.get_raw(id, entries=entries, max_bytes=max_bytes, min_version=min_version)).json()
+
+    async def get_raw(
+        self, id: str, *, entries: int | None = None, max_bytes: int | None = None, min_version: int | None = None
+    ) -> Answer:
+        """The same, with every byte as the service sent it, and its headers (`session-tier`, `etag`)."""
+        headers = {} if min_version is None else {H_MIN_VERSION: str(min_version)}
+        query = {"entries": entries, "max_bytes": max_bytes}
+        return await self.call("GET", _path(id), query=query, headers=headers)
+
+    async def list(self, *, limit: int | None = None, cursor: str | None = None, **filters: str | None) -> Json:
+        """A page of summaries: `items`, `next_cursor`. filters: those of `GET /sessions`."""
+        return (await self.call("GET", "/sessions", query={**filters, "limit": limit, "cursor": cursor})).json()
+
+    async def entries(
+        self,
+        id: str,
+        *,
+        after: int | None = None,
+        before: int | None = None,
+        limit: int | None = None,
+        order: str | None = None,
+        type: str | None = None,
+        cursor: str | None = None,
+    ) -> Page:
+        """A page of the log; `after` and `before` are seqs, both exclusive."""
+        query = {"after": after, "before": before, "limit": limit, "order": order, "type": type, "cursor": cursor}
+        answer = await self.call("GET", _path(id, "entries"), query=query)
+        try:
+            return _pages.decode(answer.body)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            raise NotOurs("the answer is not a page of entries") from None
+
+    async def resumable(self, id: str, *, max_age_seconds: float | None = None) -> Json:
+        """Whether a resume would be allowed now, and if not, why."""
+        return (await self.call("GET", _path(id, "resumable"), query={"max_age_seconds": max_age_seconds})).json()
+
+    async def erasure(self, erasure_id: str) -> Json:
+        """The receipt of an erasure."""
+        return (await self.call("GET", f"/erasures/{quote(erasure_id, safe='')}")).json()
+
+    async def health(self) -> Json:
+        """How the service is. Raises Unreachable when it is down."""
+        return (await self.call("GET", "/health")).json()
+
+    # -- writes; `key`: the idempotency key
+
+    async def create(self, body: Mapping[str, Any] | None = None, *, key: str | None = None) -> Json:
+        """A new session. body: `id` and any settable field, first `entries`."""
+        return (await self.call("POST", "/sessions", body=body or {}, key=key)).json()
+
+    async def append(self, id: str, entries: Sequence[Mapping[str, Any]], *, key: str | None = None) -> Json:
+        """Add 1–256 entries. Answers the receipt: `version`, `status`, `seqs`, `duplicates`."""
+        return await self._write(id, "entries", {"entries": list(entries)}, key)
+
+    async def patch(self, id: str, changes: Mapping[str, Any], *, version: int | None, key: str | None = None) -> Json:
+        """Merge `changes` into the session (RFC 7396). version: what they were decided on; None = the newest."""
+        headers = {
+            "if-match": "*" if version is None else f'"v{version}"',
+            "content-type": "application/merge-patch+json",
+        }
+        return (await self.call("PATCH", _path(id), body=changes, headers=headers, key=key)).json()
+
+    async def resume(self, id: str, body: Mapping[str, Any] | None = None, *, key: str | None = None) -> Json:
+        """Bring the session back. body: `max_age_seconds`, `replay`, `since_version`, `entries`, `max_bytes` …"""
+        return await self._write(id, "resume", body or {}, key)
+
+    async def suspend(self, id: str, *, key: str | None = None) -> Json:
+        return await self._write(id, "suspend", {}, key)
+
+    async def activate(self, id: str, *, key: str | None = None) -> Json:
+        return await self._write(id, "activate", {}, key)
+
+    async def end(self, id: str, reason: str | None = None, *, key: str | None = None) -> Json:
+        return await self._write(id, "end", {} if reason is None else {"reason": reason}, key)
+
+    async def fail(self, id: str, error: str, *, key: str | None = None) -> Json:
+        return await self._write(id, "fail", {"error": error}, key)
+
+    async def archive(self, id: str, *, key: str | None = None) -> Json:
+        """Move the body to cold now."""
+        return await self._write(id, "archive", {}, key)
+
+    async def erase(self, id: str, *, key: str | None = None) -> Json:
+        """Erase the session everywhere, for ever. Answers its `erasure_id`."""
+        return (await self.call("DELETE", _path(id), key=key)).json()
+
+    async def _write(self, id: str, action: str, body: Mapping[str, Any], key: str | None) -> Json:
+        return (await self.call("POST", _path(id, action), body=body, key=key)).json()
+
+    # -- one call
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        key: str | None = None,
+    ) -> Answer:
+        """One request and its whole answer, within the deadline.
+
+        Raises: the service's own errors. Unreachable: nothing was sent, or a read broke off. TimedOut: a read.
+        OutcomeUnknown: a write whose answer did not come. NotOurs. ValueError: `body` cannot be JSON.
+        """
+        token = self._token if isinstance(self._token, str) else self._token()
+        sent = {"authorization": f"Bearer {token}"}
+        content = None
+        if body is not None:
+            content = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+            sent["content-type"] = "application/json"
+        if method not in _READS:
+            key = key or uuid.uuid4().hex
+            sent[H_IDEMPOTENCY_KEY] = key
+        request = self._http.build_request(
+            method,
+            path.lstrip("/"),
+            params={name: value for name, value in (query or {}).items() if value is not None},
+            content=content,
+            headers={**sent, **(headers or {})},
+        )
+        try:
+            async with asyncio.timeout(self._deadline):
+                return await self._send(request)
+        except (TimeoutError, httpx2.HTTPError) as error:
+            raise _failure(error, method, key) from None
+
+    async def _send(self, request: httpx2.Request) -> Answer:
+        response = await self._http.send(request, stream=True)
+        try:
+            body = bytearray()
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > ANSWER_BYTES_MAX:
+                    raise NotOurs(f"an answer of more than {ANSWER_BYTES_MAX} bytes")
+        finally:
+            await response.aclose()
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        if response.is_success or response.status_code == NOT_MODIFIED:
+            return Answer(response.status_code, headers, bytes(body))
+        if response.is_redirect:
+            raise NotOurs("an answer that leads elsewhere: the address of the service is another")
+        raise error_of(response.status_code, headers, bytes(body))
+
+
+def _path(id: str, *rest: str) -> str:
+    quoted = quote(id, safe="")
+    return "/".join(("/sessions", quoted.replace(".", "%2E") if not id.strip(".") else quoted, *rest))
+
+
+def _failure(error: Exception, method: str, key: str | None) -> SessionManagerError:
+    """What a call without an answer means. The driver's own text may hold the address and is left out."""
+    if isinstance(error, _NOTHING_SENT):
+        return Unreachable()
+    if method not in _READS:
+        unknown = OutcomeUnknown()
+        unknown.add_note(f"idempotency key {key}")
+        return unknown
+    return TimedOut() if isinstance(error, (TimeoutError, httpx2.TimeoutException)) else Unreachable()

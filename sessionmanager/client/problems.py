@@ -1,0 +1,121 @@
+"""Answers → errors: the table of `api/problems.py` read backwards, so that a caller meets the same classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
+
+import msgspec
+
+from sessionmanager import errors as e
+from sessionmanager.words import TierName
+
+RETRY_AFTER_SECONDS_MAX: Final = 3600.0
+DETAIL_CHARACTERS_MAX: Final = 1000
+
+
+class Unreachable(e.SessionManagerError):
+    """Nobody answers at the address, or the connection broke under a read. Nothing was changed."""
+
+    type = "unreachable"
+    title = "The service cannot be reached"
+    remedy = "wait"
+    retry_after_seconds = 1.0
+
+
+class TimedOut(e.SessionManagerError):
+    """A read did not end within its deadline. A write that does not is `OutcomeUnknown`."""
+
+    type = "timed-out"
+    title = "The service did not answer in time"
+    remedy = "wait"
+    retry_after_seconds = 1.0
+
+
+class NotOurs(e.SessionManagerError):
+    """Something answers at the address that is not this service, or not as its contract says."""
+
+    type = "not-ours"
+    title = "The answer is not one of this service"
+
+
+_Problem = Mapping[str, Any]
+
+
+def _errors(problem: _Problem) -> list[e.FieldError]:
+    given: Any = problem.get("errors")
+    items = cast("list[Any]", given) if isinstance(given, list) else []
+    pairs = [cast("dict[str, Any]", item) for item in items if isinstance(item, dict)]
+    return [e.FieldError(str(pair.get("pointer", "")), str(pair.get("detail", ""))) for pair in pairs]
+
+
+def _number(problem: _Problem, name: str) -> int:
+    value = problem.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def _texts(problem: _Problem, name: str) -> list[str]:
+    value: Any = problem.get(name)
+    return [str(item) for item in cast("list[Any]", value)] if isinstance(value, list) else []
+
+
+def _detail(problem: _Problem) -> str:
+    return str(problem.get("detail") or problem.get("title") or "")[:DETAIL_CHARACTERS_MAX]
+
+
+_PLAIN: Final[tuple[type[e.SessionManagerError], ...]] = (
+    e.Unauthenticated, e.Forbidden, e.NotFound, e.AlreadyExists, e.LegalHold, e.Erased, e.UnsupportedMediaType,
+    e.KeyReused, e.PreconditionRequired, e.RateLimited, e.InProgress, e.Contended, e.Draining, e.OutcomeUnknown,
+    e.UpstreamFailed, e.DataCorrupt,
+)  # fmt: skip
+_BUILD: Final[Mapping[str, Callable[[_Problem], e.SessionManagerError]]] = {
+    **{one.type: (lambda p, one=one: one(_detail(p))) for one in _PLAIN},
+    "malformed": lambda p: e.Malformed(_detail(p), _errors(p)),
+    "invalid": lambda p: e.Invalid(_errors(p), _detail(p)),
+    "method-not-allowed": lambda p: e.MethodNotAllowed(_texts(p, "allowed")),
+    "illegal-transition": lambda p: e.IllegalTransition(str(p.get("from")), _texts(p, "allowed"), _detail(p)),
+    "not-resumable": lambda p: e.NotResumable(p.get("reason", "error"), _detail(p)),
+    "version-conflict": lambda p: e.VersionConflict(_number(p, "version")),
+    "min-version-ahead": lambda p: e.MinVersionAhead(_number(p, "version")),
+    "too-large": lambda p: e.TooLarge(_number(p, "limit_bytes")),
+    "tier-unavailable": lambda p: e.TierUnavailable(cast("TierName", p.get("tier", "warm")), _detail(p)),
+}
+# What a proxy in front of the service answers in its own words.
+_BY_STATUS: Final[Mapping[int, Callable[[str], e.SessionManagerError]]] = {
+    401: e.Unauthenticated,
+    403: e.Forbidden,
+    404: e.NotFound,
+    410: e.Erased,
+    429: e.RateLimited,
+    502: Unreachable,
+    503: Unreachable,
+    504: TimedOut,
+}
+
+
+def error_of(status: int, headers: Mapping[str, str], body: bytes) -> e.SessionManagerError:
+    """The error that an answer with this status stands for; a note on it names the request, for whoever reads logs.
+
+    A type that is not known here (a newer service) and an answer that is no problem document become the nearest there
+    is. Never raises.
+    """
+    problem: _Problem = {}
+    if headers.get("content-type", "").partition(";")[0].strip() == "application/problem+json":
+        try:
+            problem = msgspec.json.decode(body, type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            problem = {}
+    build = _BUILD.get(str(problem.get("type")))
+    if build is not None:
+        error = build(problem)
+    elif status in _BY_STATUS:
+        error = _BY_STATUS[status](_detail(problem))
+    else:
+        error = e.SessionManagerError(_detail(problem)) if problem else NotOurs(f"an answer with status {status}")
+    retry_after = headers.get("retry-after", "")
+    if retry_after.isascii() and retry_after.isdigit():
+        error.retry_after_seconds = min(float(retry_after), RETRY_AFTER_SECONDS_MAX)
+    request_id = str(problem.get("request_id") or headers.get("x-request-id") or "")[:128]
+    if request_id:
+        error.add_note(f"request_id {request_id}")
+    return error

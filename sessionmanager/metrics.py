@@ -1,0 +1,194 @@
+"""Counts and times, on a registry that is handed in. What there is, and its names, stands in `telemetry.py`.
+
+Children are looked up in a plain dictionary rather than by `labels()`, so that an observation costs under 1 µs.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Final, cast
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import Metric as Samples
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
+
+from sessionmanager import __version__
+from sessionmanager.telemetry import BREAKER_STATES, EVENTS, METRICS, OTHER, Metric
+from sessionmanager.words import PLACEMENTS, STATUSES, TierName
+
+CHILDREN_MAX: Final = 1000
+"""Children of one metric; past it everything new is `other`. A wall behind the closed sets, not a limit to meet."""
+ACCEPT_CHARACTERS_MAX: Final = 1024
+OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+_STATUS_CODES: Final = tuple(map(str, range(100, 600)))
+_COUNTED_EVENTS: Final = frozenset({"warning", "error", "critical"})
+
+
+class _Family:
+    """One metric and its children, by the values of their labels."""
+
+    __slots__ = ("_allowed", "_children", "_parent")
+
+    def __init__(self, row: Metric, registry: CollectorRegistry, sets: Mapping[str, Collection[str]]) -> None:
+        names = [name for name, _ in row.labels]
+        if row.kind == "histogram":
+            self._parent: Any = Histogram(row.name, row.help, names, registry=registry, buckets=row.bounds)
+        else:
+            self._parent = (Counter if row.kind == "counter" else Gauge)(row.name, row.help, names, registry=registry)
+        # A label whose set is empty is closed by our own code; all others by the table.
+        self._allowed = tuple(frozenset(values or sets.get(name, ())) for name, values in row.labels)
+        self._children: dict[tuple[str, ...], Any] = {}
+
+    def at(self, *values: str) -> Any:
+        """The child with these values; a value outside its set counts as `other`."""
+        return self._children.get(values) or self._make(values)
+
+    def _make(self, values: tuple[str, ...]) -> Any:
+        known = tuple(
+            value if not allowed or value in allowed else OTHER
+            for value, allowed in zip(values, self._allowed, strict=True)
+        )
+        if known not in self._children and len(self._children) >= CHILDREN_MAX:
+            known = (OTHER,) * len(known)
+        child = self._children.get(known)
+        if child is None:
+            # Kept under the values that are shown, never under those that came in: callers must not make it grow.
+            child = self._children[known] = self._parent.labels(*known) if known else self._parent
+        return child
+
+
+class Metrics:
+    """Everything that is counted, one object a process; whoever counts is handed it.
+
+    It is the guard's observer (`observe`, `breaker`) and hears what the core tells (`CoreEvents`). Every method may be
+    called from any thread.
+    """
+
+    def __init__(self, registry: CollectorRegistry, routes: Collection[str] = ()) -> None:
+        """Put every metric on `registry`. routes: the templates that may be a label, such as `/sessions/{id}`."""
+        self._registry = registry
+        events = frozenset(event.name for event in EVENTS)
+        sets = {"route": (*routes, OTHER), "status": _STATUS_CODES, "event": events}
+        self._of = {row.name.removeprefix("sessionmanager_"): _Family(row, registry, sets) for row in METRICS}
+        self._requests = self._of["http_request_duration_seconds"]
+        self._calls = self._of["tier_operation_duration_seconds"]
+        self._reads = self._of["reads"]
+        self._commits = self._of["commits"]
+        self._of["build_info"].at(__version__, platform.python_version()).set(1)
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+
+    # -- edge
+
+    def request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """A request was answered. route: its template; a path, or anything else not known, counts as `other`."""
+        self._requests.at(route, method, str(status)).observe(seconds)
+
+    def problem(self, type_: str) -> None:
+        """A problem document was answered; `type_` as in `errors.py`."""
+        self._of["problems"].at(type_).inc()
+
+    def refusal(self, reason: str) -> None:
+        """Somebody was refused for who they are, or for what they may not do."""
+        self._of["auth_refusals"].at(reason).inc()
+
+    # -- tiers
+
+    def observe(self, tier: TierName, operation: str, outcome: str, seconds: float) -> None:
+        """A call to a tier ended. outcome: `ok`, or the error's name."""
+        self._calls.at(tier, operation, outcome).observe(seconds)
+
+    def breaker(self, tier: TierName, state: str) -> None:
+        """The tier's breaker is now `ok`, `half-open` or `open`."""
+        for known in BREAKER_STATES:
+            self._of["tier_breaker"].at(tier, known).set(known == state)
+
+    # -- core (`CoreEvents`)
+
+    def read(self, tier: str, hit: bool) -> None:
+        """A session was looked for in this tier."""
+        self._reads.at(tier, "hit" if hit else "miss").inc()
+
+    def commit(self, action: str) -> None:
+        """A commit stands. action: what it did, a word of the code."""
+        self._commits.at(action).inc()
+
+    def conflict(self) -> None:
+        """A compare-and-set was lost."""
+        self._of["commit_conflicts"].at().inc()
+
+    def unknown(self, resolved: bool) -> None:
+        """A commit got no answer; whether it could be found out what became of it."""
+        self._of["commit_unknowns"].at("settled" if resolved else "open").inc()
+
+    def replay(self) -> None:
+        """A repeated request got the first answer."""
+        self._of["replays"].at().inc()
+
+    def resume(self, tier: str, outcome: str = "ok") -> None:
+        """A resume ended; `tier` had the session. outcome: `ok`, or the type of the problem."""
+        self._of["resumes"].at(tier, outcome).inc()
+
+    def worked(self, work: str, outcome: str) -> None:
+        """The worker did what a session was owed: `done`, or the name of the error."""
+        self._of["work"].at(work, outcome).inc()
+
+    def lag(self, seconds: float) -> None:
+        """Due work was begun this late."""
+        self._of["worker_lag_seconds"].at().observe(seconds)
+
+    def sessions(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """How many sessions there are by (status, placement); a pair that is missing has none."""
+        for status in STATUSES:
+            for placement in PLACEMENTS:
+                self._of["sessions"].at(status, placement).set(counts.get((status, placement), 0))
+
+    # -- queues, logs
+
+    def watch(self, gauge: str, read: Callable[[], float], *labels: str) -> None:
+        """Ask `read` for a gauge's value at each scrape: `http_requests_running`, `hot_copies`, `hot_bytes`, or
+        `queue_depth` with the queue's name. It must be quick and must not fail. Raises KeyError for another name."""
+        self._of[gauge].at(*labels).set_function(read)
+
+    def log_event(self, level: str, event: str) -> None:
+        """A log line was written (`logs.configure(on_event=…)`)."""
+        self._of["log_lines"].at(level).inc()
+        if level in _COUNTED_EVENTS:
+            self._of["log_events"].at(event).inc()
+
+    def render(self, accept: str | None = None) -> tuple[str, bytes]:
+        """The content type and the page for a scrape: OpenMetrics where `Accept` asks for it, else Prometheus text.
+
+        Cost: about 5 µs a series.
+        """
+        page = _WithoutCreated(self._registry)
+        if _wants_openmetrics((accept or "")[:ACCEPT_CHARACTERS_MAX]):
+            # The library types this one's arguments not at all.
+            encode: Callable[[Collector], bytes] = cast("Any", openmetrics).generate_latest
+            return OPENMETRICS, encode(page)
+        return CONTENT_TYPE_PLAIN_0_0_4, generate_latest(page)
+
+
+def _wants_openmetrics(accept: str) -> bool:
+    """Ours, because the library's own choice fails on a version that is none and repeats the caller's text."""
+    for media_range in accept.split(","):
+        name, *parameters = (part.strip().lower() for part in media_range.split(";"))
+        if name == "application/openmetrics-text":
+            values = dict(parameter.split("=", 1) for parameter in parameters if "=" in parameter)
+            return values.get("version", "1.0.0") == "1.0.0" and values.get("q") not in ("0", "0.0")
+    return False
+
+
+class _WithoutCreated(Collector):
+    """The registry without the `_created` series, which nobody asks for and which double the counters."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Samples]:
+        for family in self._registry.collect():
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family

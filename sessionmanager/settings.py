@@ -1,0 +1,255 @@
+"""Every setting, in one table: the fields of `Settings`.
+
+A row says name, type, default, unit, meaning, place in the TOML file and what is allowed; the loader
+(`settings_loader.py`), the checks (`settings_checks.py`), the `config` command and `docs/reference/settings.md`
+(`python -m sessionmanager.settings`) all read it from here. A setting called `server_port` answers to the environment
+variables SESSIONMANAGER_SERVER_PORT and SERVER_PORT (the first wins); a secret also to both with `_FILE` behind, which
+name a file that holds it.
+
+Settings are values: frozen, read once, checked whole at start, handed on through constructors.
+"""
+
+# ruff: noqa: RUF009  # `setting` makes a dataclass field; its default is immutable
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from sessionmanager.settings_rows import Row, Secret, is_loopback, setting, shown
+
+EMBEDDED_SCHEMES: Final = {"hot": "memory", "warm": "sqlite", "cold": "file"}
+"""The URL scheme of each tier's embedded backend: what needs no server and lives in this one process."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Settings:
+    """What the service runs with. Made by `load_settings`, which fills in what depends on other settings."""
+
+    # -- where it listens
+    server_host: str = setting("127.0.0.1", "host", "server.host", "Address to listen on.")
+    server_port: int = setting(8000, "whole", "server.port", "Port to listen on; 0 takes a free one.", high=65535)
+    workers: int = setting(
+        1, "whole", "server.workers", "Serving processes; more than one needs shared tiers.", low=1, high=256
+    )
+    metrics_port: int | None = setting(
+        None, "whole", "server.metrics_port", "Port of its own for /metrics, without a token.", low=1, high=65535
+    )
+    request_deadline_seconds: float = setting(
+        10.0, "number", "server.request_deadline_seconds", "Longest life of a request, its tiers included.",
+        unit="seconds", low=0.1, high=300,
+    )  # fmt: skip
+    headers_timeout_seconds: float = setting(
+        10.0, "number", "server.headers_timeout_seconds", "A connection must send its headers within this.",
+        unit="seconds", low=0.1, high=300,
+    )  # fmt: skip
+    body_timeout_seconds: float = setting(
+        15.0, "number", "server.body_timeout_seconds", "Longest pause between two pieces of a request's body.",
+        unit="seconds", low=0.1, high=300,
+    )  # fmt: skip
+    idle_timeout_seconds: int = setting(
+        75, "whole", "server.idle_timeout_seconds", "An unused connection is kept this long.",
+        unit="seconds", low=1, high=3600,
+    )  # fmt: skip
+    connections_max: int = setting(
+        10_000, "whole", "server.connections_max", "Connections at once; the next is refused.", low=1, high=1_000_000
+    )
+    drain_seconds: int = setting(
+        20, "whole", "server.drain_seconds", "After SIGTERM, time for running requests to end.",
+        unit="seconds", high=3600,
+    )  # fmt: skip
+
+    # -- where the data lies
+    data_dir: Path = setting(Path("./data"), "path", "data_dir", "Directory of everything that is embedded.")
+    session_storage_type: str | None = setting(
+        None, "choice", "hot.storage_type", "Chooses the hot tier alone; sessions stay in warm.",
+        choices=("memory", "redis"),
+    )  # fmt: skip
+    hot_url: str = setting("memory://", "url", "hot.url", "Hot tier: copies of recent sessions; may be lost any time.")
+    redis_url: str | None = setting(None, "url", "redis.url", "Means HOT_URL, and wins over it.")
+    redis_password: Secret | None = setting(None, "secret", "redis.password", "Password of Redis.")
+    redis_db: int = setting(0, "whole", "redis.db", "Database number of Redis.", high=65535)
+    hot_timeout_seconds: float = setting(
+        0.05, "number", "hot.timeout_seconds", "Deadline of one call to hot.", unit="seconds", low=0.001, high=60
+    )
+    hot_lease_seconds: float = setting(
+        2.0, "number", "hot.lease_seconds", "A copy is trusted this long after warm was asked.",
+        unit="seconds", high=60,
+    )  # fmt: skip
+    session_ttl: float = setting(
+        3600.0, "number", "hot.session_ttl", "Longest life of a hot copy. No session ends by it.",
+        unit="seconds", low=1, high=31_536_000,
+    )  # fmt: skip
+    session_prefix: str = setting("sessionmanager:", "text", "hot.session_prefix", "What keys in Redis begin with.")
+    max_sessions: int = setting(
+        10_000, "whole", "hot.max_sessions", "Copies kept in the memory hot tier. No session ends by it.",
+        low=1, high=100_000_000,
+    )  # fmt: skip
+    memory_max_sessions: int = setting(
+        10_000, "whole", "hot.memory_max_sessions", "The same, and wins over MAX_SESSIONS.",
+        low=1, high=100_000_000, default_note="as MAX_SESSIONS",
+    )  # fmt: skip
+    hot_bytes_max: int = setting(
+        268_435_456, "whole", "hot.bytes_max", "Bytes of copies kept in the memory hot tier.",
+        unit="bytes", low=1_048_576,
+    )  # fmt: skip
+    cleanup_interval: float = setting(
+        300.0, "number", "cleanup_interval", "Time between two looks for sessions past their expires_at.",
+        unit="seconds", low=1, high=86_400,
+    )  # fmt: skip
+    memory_cleanup_interval: float = setting(
+        300.0, "number", "hot.memory_cleanup_interval", "Time between two sweeps of the memory hot tier.",
+        unit="seconds", low=1, high=86_400, default_note="as CLEANUP_INTERVAL",
+    )  # fmt: skip
+    warm_url: str = setting(
+        "", "url", "warm.url", "Warm tier: the one authority for sessions.", default_note="sqlite in DATA_DIR"
+    )
+    mongo_uri: str | None = setting(None, "url", "mongo.uri", "Means WARM_URL, and wins over it.")
+    warm_timeout_seconds: float = setting(
+        1.0, "number", "warm.timeout_seconds", "Deadline of one call to warm.", unit="seconds", low=0.001, high=60
+    )
+    cold_url: str = setting(
+        "", "url", "cold.url", "Cold tier: archived bodies, attachments.", default_note="a directory in DATA_DIR"
+    )
+    s3_bucket: str | None = setting(None, "text", "s3.bucket", "`bucket` or `bucket/prefix`: means COLD_URL, and wins.")
+    cold_timeout_seconds: float = setting(
+        10.0, "number", "cold.timeout_seconds", "Deadline of one call to cold.", unit="seconds", low=0.001, high=300
+    )
+    master_key_file: Path | None = setting(
+        None, "path", "master_key_file", "File with the key that wraps all others; made only with embedded tiers.",
+        default_note="in DATA_DIR, with three embedded tiers",
+    )  # fmt: skip
+
+    # -- who may come in
+    jwt_secret: Secret | None = setting(
+        None, "secret", "jwt.secret", "Secret that signs and checks tokens (HS256).", unit="bytes", low=32,
+        default_note="made in DATA_DIR on a loopback address",
+    )  # fmt: skip
+    jwt_secret_previous: Secret | None = setting(
+        None, "secret", "jwt.secret_previous", "Checks tokens too, signs none: the old one during a rotation.",
+        unit="bytes", low=32,
+    )  # fmt: skip
+    jwt_jwks_url: str | None = setting(
+        None, "url", "jwt.jwks_url", "Public keys that check tokens, in place of JWT_SECRET; https unless on loopback."
+    )
+    jwt_algorithms: tuple[str, ...] = setting(
+        (), "list", "jwt.algorithms", "Signatures that are accepted.",
+        choices=("HS256", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
+                 "ES256", "ES384", "ES512", "EdDSA"),
+        default_note="HS256; with JWT_JWKS_URL RS256,ES256,EdDSA",
+    )  # fmt: skip
+    jwt_issuer: str | None = setting(None, "text", "jwt.issuer", "`iss` that tokens must have; unset: not checked.")
+    jwt_audience: str | None = setting(None, "text", "jwt.audience", "`aud` that tokens must have; unset: not checked.")
+
+    # -- what a session may hold, and how long things last
+    tail_entries_max: int = setting(
+        1000, "whole", "log.tail_entries_max", "Unsealed entries of a session; past it the older ones are sealed.",
+        low=2, high=10_000,
+    )  # fmt: skip
+    tail_bytes_max: int = setting(
+        262_144, "whole", "log.tail_bytes_max", "The same in bytes.", unit="bytes", low=4096, high=4_194_304
+    )
+    tail_entries_kept: int = setting(
+        100, "whole", "log.tail_entries_kept", "Newest entries that a seal leaves in the tail.", low=1, high=9_999
+    )
+    tail_bytes_kept: int = setting(
+        65_536, "whole", "log.tail_bytes_kept", "The same in bytes.", unit="bytes", low=1024, high=4_194_304
+    )
+    warm_segments_max: int = setting(
+        8, "whole", "log.warm_segments_max", "Segments of a living session in warm; past it they move to cold.",
+        low=1, high=1024,
+    )  # fmt: skip
+    warm_segments_kept: int = setting(
+        4, "whole", "log.warm_segments_kept", "Newest segments that stay in warm then.", high=1023
+    )
+    keys_keep_seconds: float = setting(
+        86_400.0, "number", "lifecycle.keys_keep_seconds", "Idempotency keys are remembered at least this long.",
+        unit="seconds", low=86_400, high=31_536_000,
+    )  # fmt: skip
+    idle_suspend_seconds: float = setting(
+        3600.0, "number", "lifecycle.idle_suspend_seconds", "A quiet session becomes dormant after this; 0 = never.",
+        unit="seconds", high=315_360_000,
+    )  # fmt: skip
+    archive_after_days: float = setting(
+        365.0, "number", "lifecycle.archive_after_days", "A quiet session's body moves to cold after this; 0 = never.",
+        unit="days", high=36_500,
+    )  # fmt: skip
+    default_max_age_seconds: float | None = setting(
+        None, "number", "lifecycle.default_max_age_seconds", "Oldest session that resume brings back unless asked.",
+        unit="seconds", low=1, high=3_153_600_000,
+    )  # fmt: skip
+
+    # -- limits of one request
+    body_bytes_max: int = setting(
+        1_048_576, "whole", "limits.body_bytes_max", "A body.", unit="bytes", low=1024, high=67_108_864
+    )
+    entry_bytes_max: int = setting(
+        65_536, "whole", "limits.entry_bytes_max", "One entry.", unit="bytes", low=256, high=1_048_576
+    )
+    append_entries_max: int = setting(
+        256, "whole", "limits.append_entries_max", "Entries of one append.", low=1, high=1000
+    )
+    context_bytes_max: int = setting(
+        262_144, "whole", "limits.context_bytes_max", "`context` of a session.", unit="bytes", high=4_194_304
+    )
+    metadata_keys_max: int = setting(64, "whole", "limits.metadata_keys_max", "Keys in a `metadata`.", high=1024)
+    metadata_bytes_max: int = setting(
+        16_384, "whole", "limits.metadata_bytes_max", "A `metadata`.", unit="bytes", low=2, high=262_144
+    )
+    json_depth_max: int = setting(64, "whole", "limits.json_depth_max", "Depth of JSON in a body.", low=8, high=256)
+    attachment_bytes_max: int = setting(
+        16_777_216, "whole", "limits.attachment_bytes_max", "One attachment.", unit="bytes", high=1_073_741_824
+    )
+
+    # -- what it tells
+    log_level: str = setting(
+        "info", "choice", "log_level", "Least level that is logged.", choices=("debug", "info", "warning", "error")
+    )
+    log_format: str = setting(
+        "auto", "choice", "log_format", "`auto` is console on a terminal, else JSON.",
+        choices=("auto", "json", "console"),
+    )  # fmt: skip
+
+    origins: Mapping[str, str] = field(default_factory=dict[str, str], compare=False)
+    """Where each value came from, by the setting's name; what is missing is the default."""
+
+    def origin(self, name: str) -> str:
+        return self.origins.get(name, "default")
+
+    def shown(self, name: str) -> str:
+        """The value as people may see it: secrets and the credentials in URLs masked."""
+        return shown(rows()[name], getattr(self, name))
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={self.shown(name)}' for name in rows())})"
+
+    @property
+    def embedded_tiers(self) -> tuple[str, ...]:
+        """The tiers that live in this process or on its disk, of hot, warm and cold."""
+        urls = {"hot": self.hot_url, "warm": self.warm_url, "cold": self.cold_url}
+        return tuple(tier for tier, url in urls.items() if urlsplit(url).scheme == EMBEDDED_SCHEMES[tier])
+
+    @property
+    def embedded(self) -> bool:
+        """All three tiers are embedded: the one case in which a master key may be made."""
+        return len(self.embedded_tiers) == len(EMBEDDED_SCHEMES)
+
+    @property
+    def loopback(self) -> bool:
+        """Only this machine can reach the service."""
+        return is_loopback(self.server_host)
+
+
+@cache
+def rows() -> Mapping[str, Row]:
+    """The table, in the order of the fields."""
+    return {f.name: f.metadata["row"]._replace(name=f.name) for f in fields(Settings) if "row" in f.metadata}
+
+
+if __name__ == "__main__":
+    from sessionmanager.settings_reference import main
+
+    main()

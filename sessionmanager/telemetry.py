@@ -1,0 +1,168 @@
+"""What the service tells about itself: the table of metrics, the table of log events.
+
+`METRICS` and `EVENTS` are the only places where a metric or an event gets its name; `docs/reference/metrics.md` is made
+from both (`python -m sessionmanager.telemetry`). Labels come from closed sets, never from a caller: no path, no tenant,
+no id. A value outside its set is counted as `other`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Final, Literal, NamedTuple, get_args
+
+from sessionmanager.words import PLACEMENTS, STATUSES, TierName
+
+OTHER: Final = "other"
+FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0)
+"""Bounds in seconds for what should take milliseconds: the targets lie at 5, 8, 10, 15 and 50 ms."""
+SLOW: Final = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+"""Bounds in seconds for what may take its time."""
+TIERS: Final = get_args(TierName)
+ERRORS: Final = (
+    "malformed", "unauthenticated", "forbidden", "not-found", "method-not-allowed", "already-exists",
+    "illegal-transition", "not-resumable", "legal-hold", "in-progress", "erased", "version-conflict",
+    "min-version-ahead", "too-large", "unsupported-media-type", "invalid", "key-reused", "precondition-required",
+    "rate-limited", "internal", "data-corrupt", "upstream-failed", "tier-unavailable", "contended", "draining",
+    "outcome-unknown", "join-timeout",
+)  # fmt: skip
+METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+LEVELS: Final = ("debug", "info", "warning", "error", "critical")
+BREAKER_STATES: Final = ("ok", "half-open", "open")
+REFUSALS: Final = (
+    "missing", "header", "size", "shape", "base64", "json", "algorithm", "type", "critical", "key-reference", "key-id",
+    "unknown-key", "signature", "time", "expired", "early", "lifetime", "issuer", "audience", "subject", "tenant",
+    "roles", "binding", "revoked", "forbidden",
+)  # fmt: skip
+QUEUES: Final = ("commits", "turns", "cold", "worker", "audit")
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+class Metric(NamedTuple):
+    """One row. `labels`: names, each with the values it may have; an empty set is filled where `Metrics` is made
+    (routes), or closed by the code that sets it (operations), and bounded by `CHILDREN_MAX`."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    bounds: tuple[float, ...] = FAST
+
+
+METRICS: Final = (
+    Metric(
+        "sessionmanager_http_request_duration_seconds", "histogram",
+        "Time from the first byte of a request's headers to the last byte of its answer.",
+        (("route", ()), ("method", METHODS), ("status", ())),
+    ),
+    Metric("sessionmanager_http_requests_running", "gauge", "Requests that are being answered."),
+    Metric("sessionmanager_problems", "counter", "Problem documents that were answered.", (("type", ERRORS),)),
+    Metric("sessionmanager_auth_refusals", "counter", "Requests refused for who asks.", (("reason", REFUSALS),)),
+    Metric(
+        "sessionmanager_tier_operation_duration_seconds", "histogram",
+        "Time of one call to a tier. Outcome: `ok`, or the name of the error.",
+        (("tier", TIERS), ("operation", ()), ("outcome", ())),
+    ),
+    Metric(
+        "sessionmanager_tier_breaker", "gauge", "1 for the state that the tier's breaker is in, 0 for the others.",
+        (("tier", TIERS), ("state", BREAKER_STATES)),
+    ),
+    Metric(
+        "sessionmanager_reads", "counter", "Looks for a session, by tier: the tier had it, or the next was asked.",
+        (("tier", TIERS), ("result", ("hit", "miss"))),
+    ),
+    Metric("sessionmanager_commits", "counter", "Commits that stand, by what they did.", (("action", ()),)),
+    Metric("sessionmanager_commit_conflicts", "counter", "Compare-and-sets that were lost to another writer."),
+    Metric(
+        "sessionmanager_commit_unknowns", "counter",
+        "Commits that got no answer: whether what became of them could be found out.",
+        (("outcome", ("settled", "open")),),
+    ),
+    Metric("sessionmanager_replays", "counter", "Repeated requests that got the first answer."),
+    Metric(
+        "sessionmanager_resumes", "counter", "Resumes, by the tier that had the session and how they ended.",
+        (("tier", TIERS), ("outcome", ("ok", *ERRORS))),
+    ),
+    Metric(
+        "sessionmanager_work", "counter",
+        "What sessions were owed and the worker did (`seal`, `archive` …). Outcome: `done`, or the name of the error.",
+        (("work", ()), ("outcome", ())),
+    ),
+    Metric(
+        "sessionmanager_worker_lag_seconds", "histogram", "How late due work was begun.", (), SLOW
+    ),
+    Metric(
+        "sessionmanager_sessions", "gauge", "Sessions, erased ones left out.",
+        (("status", STATUSES), ("placement", PLACEMENTS)),
+    ),
+    Metric("sessionmanager_hot_copies", "gauge", "Copies in this process's memory hot tier."),
+    Metric("sessionmanager_hot_bytes", "gauge", "Bytes of those copies."),
+    Metric("sessionmanager_queue_depth", "gauge", "What waits in a bounded queue.", (("queue", QUEUES),)),
+    Metric("sessionmanager_log_lines", "counter", "Log lines, by level.", (("level", LEVELS),)),
+    Metric("sessionmanager_log_events", "counter", "Log lines at warning or above, by event.", (("event", ()),)),
+    Metric("sessionmanager_build_info", "gauge", "Always 1.", (("version", ()), ("python", ()))),
+)  # fmt: skip
+"""Counters get `_total` behind their names on the page that is scraped, as both formats demand."""
+
+
+class Event(NamedTuple):
+    """One log event: the least level it is written at, and when."""
+
+    name: str
+    level: str
+    help: str
+
+
+EVENTS: Final = (
+    Event("server.started", "info", "The service answers; `address`, `data_dir`."),
+    Event("server.stopping", "info", "SIGTERM or SIGINT came; running requests are finished."),
+    Event("server.stopped", "info", "Everything is closed."),
+    Event("server.failed", "error", "The service cannot go on."),
+    Event("secret.made", "warning", "A token secret was made in the data directory, because none was given; `path`."),
+    Event("master_key.made", "warning", "A master key was made in the data directory; `path`. Keep a copy."),
+    Event("request.finished", "info", "One request; `method`, `route`, `status`, `seconds`."),
+    Event("request_failed", "error", "A request met an error that is our fault; `error`, `traceback`."),
+    Event("breaker.changed", "warning", "A tier's breaker is in another state; `tier`, `state`."),
+    Event("warm.opened", "info", "The warm tier is open; how it is set up."),
+    Event("warm.not_closed_clean", "warning", "The warm tier could not be closed as it should."),
+    Event("warm.quick_check", "info", "SQLite was checked after an end that was not clean; at error if it is damaged."),
+    Event("warm.transaction_failed", "warning", "A group of commits was refused as a whole; none stands."),
+    Event("warm.member_failed", "error", "One commit of a group was refused; the others stand."),
+    Event("warm.poisoned", "error", "A write to disk failed: warm takes nothing more until it is opened anew."),
+    Event("worker.cannot_look", "warning", "The worker could not ask what is due; it asks again."),
+    Event("worker.failed", "error", "A piece of due work met an error that is our fault; it is put off."),
+    Event("library", "info", "A line of a library's own logger; `logger`, `text`."),
+)
+
+
+def render() -> str:
+    """`docs/reference/metrics.md`."""
+    lines = [
+        "# Metrics and log events", "",
+        "Made by `python -m sessionmanager.telemetry > docs/reference/metrics.md`; do not edit.", "",
+        "`GET /metrics` answers in the Prometheus text format, or as OpenMetrics where `Accept` asks for it. Beside",
+        "these come `process_*` and `python_info` of the Prometheus client. A label value outside its set is `other`.",
+        "",
+        "| metric | type | labels | what it tells |", "|---|---|---|---|",
+    ]  # fmt: skip
+    for row in METRICS:
+        suffix = "_total" if row.kind == "counter" else ""
+        labels = "; ".join(f"`{name}`" + (f": {', '.join(v)}" if v else "") for name, v in row.labels)
+        lines.append(f"| `{row.name}{suffix}` | {row.kind} | {labels} | {row.help} |")
+    bounds = sorted({row.bounds for row in METRICS if row.kind == "histogram"})
+    lines += ["", "Histograms have the bounds (in seconds) " + "; or ".join(_listed(one) for one in bounds) + "."]
+    lines += ["", "## Log events", ""]
+    lines += [
+        "Every line is one JSON object with `at`, `level`, `event`, and `request_id` and `tenant` where there is a"
+    ]
+    lines += ["request.", "", "| event | level | when |", "|---|---|---|"]
+    lines += [f"| `{event.name}` | {event.level} | {event.help} |" for event in EVENTS]
+    return "\n".join(lines) + "\n"
+
+
+def _listed(bounds: tuple[float, ...]) -> str:
+    return ", ".join(f"{bound:g}" for bound in bounds)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())

@@ -1,0 +1,319 @@
+"""Hot in this process's own memory: bounded by sessions and by bytes, gone with the process.
+
+Nothing is copied or encoded: a copy shares the immutable objects that warm or a commit made. The methods are `async`
+for the protocol only and never suspend, so each of them is atomic on the event loop.
+
+What may be forgotten, and why that is safe (reliability notes, correction 3): a copy, always. A floor only with the
+fill token of its session, in one step. A token is taken before warm is read and voided by each commit, so whoever
+holds one that still stands read warm after the last commit that this tier was told of; floors are the second wall,
+against a warm that answered with the past. They go oldest first and only by number, `FLOORS_PER_SESSION` times as many
+as copies: with the defaults after 40,000 commits to other sessions, far more than ten leases hold.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from asyncio import Event
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import count
+from typing import Final, NamedTuple
+
+from sessionmanager.errors import TierUnavailable
+from sessionmanager.model.change import Change
+from sessionmanager.model.codec import Stored
+from sessionmanager.model.entry import StoredEntry
+from sessionmanager.model.instants import to_ms
+from sessionmanager.tiers.hot.protocol import HOT_PARTS, Copy, Hot, Ring
+from sessionmanager.words import Instant, Key
+
+FILL_SECONDS: Final = 3.0
+FILLS_MAX: Final = 10_000
+FLOORS_PER_SESSION: Final = 4
+FOR_EVER: Final = sys.maxsize
+"""The floor of an erased session: no `rev` reaches it."""
+COPY_OVERHEAD_BYTES: Final = 4096
+"""What the objects around one copy weigh, its decoded head included (measured: `tests/tiers/test_hot_memory.py`)."""
+LINE_OVERHEAD_BYTES: Final = 128
+_HELD: Final = frozenset(HOT_PARTS)
+
+
+@asynccontextmanager
+async def open_memory(
+    url: str,
+    *,
+    sessions_max: int = 10_000,
+    bytes_max: int = 256 * 1024 * 1024,
+    tail_entries_max: int = 100,
+    tail_bytes_max: int = 64 * 1024,
+    ttl_seconds: float = 3600.0,
+    listeners_max: int = 10_000,
+    clock: Callable[[], float] = time.time,
+) -> AsyncGenerator[Hot]:
+    """A `Hot` that lives as long as the `async with`.
+
+    Args: url: `memory://`. sessions_max, bytes_max: bounds of what is kept; the longest unused copy goes first.
+    tail_entries_max, tail_bytes_max: newest lines kept with a copy. ttl_seconds: life of a copy from its `as_of`.
+    clock: seconds since 1970; a wrong one costs copies, never freshness, which the reader judges by warm's clock.
+    Raises: ValueError for another URL or a bound below 1.
+    """
+    if url.rstrip("/") != "memory:":
+        raise ValueError("the memory hot tier is memory:// and takes nothing more")
+    if min(sessions_max, bytes_max, tail_entries_max, tail_bytes_max, ttl_seconds, listeners_max) < 1:
+        raise ValueError("the bounds of the memory hot tier begin at 1")
+    hot = MemoryHot(
+        Bounds(sessions_max, bytes_max, tail_entries_max, tail_bytes_max, ttl_seconds, listeners_max), clock
+    )
+    try:
+        yield hot
+    finally:
+        hot.close()
+
+
+class Bounds(NamedTuple):
+    """See `open_memory`."""
+
+    sessions: int
+    bytes: int
+    tail_entries: int
+    tail_bytes: int
+    ttl_seconds: float
+    listeners: int
+
+
+class _Kept(NamedTuple):
+    """A copy, what it weighs, what its tail weighs, and when it is too old to be shown at all."""
+
+    copy: Copy
+    bytes: int
+    tail_bytes: int
+    dies_at: float
+
+
+class _Fill(NamedTuple):
+    token: str
+    taken_at: float
+
+
+class MemoryHot:
+    """See `open_memory`. Cost: a dictionary look-up or two a call, a few microseconds for a commit."""
+
+    def __init__(self, bounds: Bounds, clock: Callable[[], float]) -> None:
+        self._bounds = bounds
+        self._clock = clock
+        self._kept: OrderedDict[Key, _Kept] = OrderedDict()  # longest unused first
+        self._floors: OrderedDict[Key, int] = OrderedDict()  # longest unmoved first
+        self._fills: OrderedDict[Key, _Fill] = OrderedDict()  # oldest first
+        self._tokens = count(1)
+        self._listeners: dict[Key, set[_Listener]] = {}
+        self._listening = 0
+        self._bytes = 0
+
+    @property
+    def sessions_held(self) -> int:
+        return len(self._kept)
+
+    @property
+    def bytes_held(self) -> int:
+        """What the copies weigh by our own estimate, which is what `bytes_max` bounds."""
+        return self._bytes
+
+    async def recall(self, key: Key) -> Copy | None:
+        kept = self._kept.get(key)
+        if kept is None:
+            return None
+        if self._clock() >= kept.dies_at:
+            self._drop(key)
+            return None
+        self._kept.move_to_end(key)  # its place in the queue, never its age
+        return kept.copy
+
+    async def begin_fill(self, key: Key) -> str | None:
+        now = self._clock()
+        self._forget_stale_fills(now)
+        if key in self._fills or len(self._fills) >= FILLS_MAX or self._floors.get(key) == FOR_EVER:
+            return None
+        token = str(next(self._tokens))
+        self._fills[key] = _Fill(token, now)
+        return token
+
+    async def end_fill(self, key: Key, token: str, copy: Copy) -> None:
+        fill = self._fills.get(key)
+        if fill is None or fill.token != token:
+            return
+        del self._fills[key]
+        stored = copy.stored
+        if not _stands(fill, self._clock()) or stored.key != key or stored.tombstone is not None:
+            return
+        if stored.rev < self._floors.get(key, 0):
+            return
+        kept = self._kept.get(key)
+        if kept is not None and kept.copy.stored.rev > stored.rev:
+            return
+        tail_bytes = sum(len(line.data) for line in copy.tail)
+        self._keep(_without_private(stored), copy.tail, tail_bytes, copy.as_of, 0)
+
+    async def after_commit(self, change: Change, as_of: Instant) -> None:
+        key, rev = change.key, change.rev + 1
+        if change.stored.tombstone is not None:
+            await self.drop_for_ever(key)
+            return
+        self._fills.pop(key, None)
+        self._raise_floor(key, rev)
+        kept = self._kept.get(key)
+        if kept is None or kept.copy.stored.rev >= rev:
+            return
+        if kept.copy.stored.rev != change.rev:
+            self._drop(key)
+            return
+        tail, tail_bytes = kept.copy.tail, kept.tail_bytes
+        if change.entries:
+            if tail and tail[-1].seq + 1 != change.entries[0].seq:
+                tail, tail_bytes = (), 0  # the lines between are not ours to guess
+            tail += change.entries
+            tail_bytes += sum(len(line.data) for line in change.entries)
+        self._keep(_carried(kept.copy.stored, change), tail, tail_bytes, as_of, change.tail_from)
+
+    async def drop(self, key: Key) -> None:
+        self._drop(key)
+
+    async def drop_for_ever(self, key: Key) -> None:
+        self._fills.pop(key, None)
+        self._drop(key)
+        self._raise_floor(key, FOR_EVER)
+
+    async def ring(self, key: Key, version: int) -> None:
+        for listener in self._listeners.get(key, ()):
+            listener.ring(version)
+
+    @asynccontextmanager
+    async def listen(self, key: Key) -> AsyncGenerator[AsyncIterator[Ring]]:
+        if self._listening >= self._bounds.listeners:
+            raise TierUnavailable("hot", "too many listeners on this replica")
+        listener = _Listener(key)
+        self._listeners.setdefault(key, set()).add(listener)
+        self._listening += 1
+        try:
+            yield listener
+        finally:
+            listener.close()
+            self._listening -= 1
+            listeners = self._listeners[key]
+            listeners.discard(listener)
+            if not listeners:
+                del self._listeners[key]
+
+    def close(self) -> None:
+        """Forget everything; whoever listens hears the end."""
+        self._kept.clear()
+        self._floors.clear()
+        self._fills.clear()
+        self._bytes = 0
+        for listeners in self._listeners.values():
+            for listener in listeners:
+                listener.close()
+
+    # -- inside
+
+    def _keep(
+        self, stored: Stored, tail: tuple[StoredEntry, ...], tail_bytes: int, as_of: Instant, tail_from: int
+    ) -> None:
+        bounds = self._bounds
+        first, last = 0, len(tail)
+        while first < last and (
+            last - first > bounds.tail_entries or tail_bytes > bounds.tail_bytes or tail[first].seq < tail_from
+        ):
+            tail_bytes -= len(tail[first].data)
+            first += 1
+        if first:
+            tail = tail[first:]
+        key = stored.key
+        # Twice the parts: a decoded head holds most of their text once more.
+        size = COPY_OVERHEAD_BYTES + tail_bytes + LINE_OVERHEAD_BYTES * len(tail)
+        size += 2 * sum([len(part) for part in stored.parts.values()])
+        self._drop(key)
+        if size > bounds.bytes:
+            return
+        dies_at = to_ms(as_of) / 1000 + bounds.ttl_seconds
+        self._kept[key] = _Kept(Copy(stored, tail, as_of), size, tail_bytes, dies_at)
+        self._bytes += size
+        while len(self._kept) > bounds.sessions or self._bytes > bounds.bytes:
+            _, evicted = self._kept.popitem(last=False)
+            self._bytes -= evicted.bytes
+
+    def _drop(self, key: Key) -> None:
+        kept = self._kept.pop(key, None)
+        if kept is not None:
+            self._bytes -= kept.bytes
+
+    def _raise_floor(self, key: Key, rev: int) -> None:
+        floors = self._floors
+        floors[key] = max(rev, floors.get(key, 0))
+        floors.move_to_end(key)
+        if len(floors) > FLOORS_PER_SESSION * self._bounds.sessions:
+            forgotten, _ = floors.popitem(last=False)
+            self._fills.pop(forgotten, None)
+
+    def _forget_stale_fills(self, now: float) -> None:
+        while self._fills:
+            key, fill = next(iter(self._fills.items()))
+            if _stands(fill, now):
+                return
+            del self._fills[key]
+
+
+class _Listener:
+    """Rings of one session for one listener: at most one waits, at the highest version rung."""
+
+    def __init__(self, key: Key) -> None:
+        self._key = key
+        self._version = 0
+        self._closed = False
+        self._changed = Event()
+
+    def ring(self, version: int) -> None:
+        self._version = max(version, self._version) if self._changed.is_set() else version
+        self._changed.set()
+
+    def close(self) -> None:
+        self._closed = True
+        self._changed.set()
+
+    def __aiter__(self) -> AsyncIterator[Ring]:
+        return self
+
+    async def __anext__(self) -> Ring:
+        await self._changed.wait()
+        if self._closed:
+            raise StopAsyncIteration
+        self._changed.clear()
+        return Ring(self._key, self._version)
+
+
+def _stands(fill: _Fill, now: float) -> bool:
+    """A clock that was set back ends a fill, too: else nobody could fill until it has caught up."""
+    return 0 <= now - fill.taken_at < FILL_SECONDS
+
+
+def _without_private(stored: Stored) -> Stored:
+    """The head without what a copy must not hold; its decoded form stays only if it never held that either."""
+    if stored.parts.keys() <= _HELD:
+        return stored
+    parts = {name: data for name, data in stored.parts.items() if name in _HELD}
+    return Stored(stored.key, stored.rev, stored.version, parts, placement=stored.placement)
+
+
+def _carried(before: Stored, change: Change) -> Stored:
+    """The head after a change, with the parts that its writer did not hold and did not drop taken from the copy."""
+    after = change.stored
+    if after.parts.keys() == before.parts.keys():
+        return after
+    carried = {
+        name: data for name, data in before.parts.items() if name not in after.parts and name not in change.dropped
+    }
+    if not carried:
+        return _without_private(after)
+    carried.update((name, data) for name, data in after.parts.items() if name in _HELD)
+    return Stored(after.key, after.rev, after.version, carried, placement=after.placement)

@@ -1,0 +1,100 @@
+"""What all bodies share: the bounds of a request, ids, and the rule for members that are not built yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Final, Protocol, runtime_checkable
+
+import msgspec
+from msgspec import Meta, Struct
+
+from sessionmanager.errors import FieldError
+
+END: Final = r"$(?!\n)"
+"""The end of a pattern. In Python `$` alone lets a last line feed pass; the OpenAPI document drops what is in brackets,
+which other dialects do not need."""
+
+ID_CHARS: Final = r"[A-Za-z0-9+_][A-Za-z0-9._:@+=~-]{0,127}"
+"""Ids of sessions: call ids, E.164 numbers, room names and GUIDs fit; paths, `..`, operators and control characters do
+not. Begins with no dot, so that no id is a relative path."""
+
+SessionId = Annotated[str, Meta(min_length=1, max_length=128, pattern=f"^{ID_CHARS}{END}", examples=["call-4711"])]
+ClientId = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=128,
+        pattern=rf"^(?!e[0-9]+$)[^\x00-\x1f\x7f]+{END}",
+        description="Chosen by the client, unique in the session for ever; `e` and digits is the service's own form.",
+        examples=["utterance-17"],
+    ),
+]
+PlainText = Annotated[str, Meta(min_length=1, max_length=255, pattern=rf"^[^\x00-\x1f\x7f]+{END}")]
+Version = Annotated[int, Meta(ge=0, le=2**53 - 1, examples=[7])]
+Seq = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+
+NOT_A_TIME: Final = "an RFC 3339 time with its offset, such as 2026-11-21T13:07:39.123Z"
+RESUME_ENTRIES: Final = 50
+RESUME_ENTRIES_MAX: Final = 500
+PAGE: Final = 50
+PAGE_MAX: Final = 200
+BYTES_MAX: Final = 2**24
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """Bounds of requests (api.md "Limits"); settings may change each. Bytes are of compact JSON in UTF-8."""
+
+    body_bytes_max: int = 1024 * 1024
+    entry_bytes_max: int = 64 * 1024
+    append_entries_max: int = 256
+    context_bytes_max: int = 256 * 1024
+    metadata_keys_max: int = 64
+    metadata_bytes_max: int = 16 * 1024
+    json_depth_max: int = 64
+    attachment_bytes_max: int = 16 * 1024 * 1024
+
+
+DEFAULT_LIMITS: Final = Limits()
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A body with rules that its types do not say."""
+
+    def check(self, limits: Limits) -> Iterator[FieldError]:
+        """Every broken rule, by JSON pointer; nothing of what was sent is repeated in the details."""
+        ...
+
+
+NOT_YET: Final[Mapping[str, str]] = {
+    "NewSession.room": "rooms are not built yet; leave it out or send false",
+    "NewSession.required_services": "services are not built yet; leave it out or send an empty array",
+    "ResumeBody.participant": "participants are not built yet; leave it out or send null",
+    "ResumeBody.for": 'model windows are not built yet; leave it out or send "raw"',
+    "TenantSettings.quotas": "quotas are not built yet; leave it out or send an empty object",
+}
+"""Members whose feature is not built yet → what to do. They are part of the contract and are refused by name (422)."""
+
+
+def not_yet(member: str) -> FieldError:
+    """The refusal of one member of `NOT_YET`, such as `NewSession.room`."""
+    return FieldError("/" + member.rpartition(".")[2], NOT_YET[member])
+
+
+def is_time(text: str) -> bool:
+    """Whether a text is an RFC 3339 time that exists; the one reading of it is `model/instants.py`."""
+    try:
+        moment = datetime.fromisoformat(text.upper())
+        return moment.tzinfo is not None and moment.astimezone(UTC).year > 0
+    except (ValueError, OverflowError):
+        return False
+
+
+def pointer(*parts: str | int) -> str:
+    """A JSON pointer (RFC 6901) of these members, cut where a member's name is unreasonably long."""
+    return "".join("/" + str(p)[:128].replace("~", "~0").replace("/", "~1") for p in parts)
+
+
+def raw_bytes(value: msgspec.Raw) -> int:
+    return len(memoryview(value))
