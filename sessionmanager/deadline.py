@@ -29,6 +29,11 @@ def deadline(seconds: float) -> Generator[None]:
         _deadline.reset(token)
 
 
+def begin(seconds: float) -> None:
+    """As `deadline`, for the rest of this task: for a request, which has a task of its own."""
+    _deadline.set(min(get_running_loop().time() + seconds, _deadline.get()))
+
+
 def remaining() -> float:
     """Seconds left, at most 0 when the time is over; infinite where no deadline was set. Cost: one look-up."""
     ends_at = _deadline.get()

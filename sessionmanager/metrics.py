@@ -46,6 +46,10 @@ class _Family:
         """The child with these values; a value outside its set counts as `other`."""
         return self._children.get(values) or self._make(values)
 
+    def allow(self, at: int, values: Collection[str]) -> None:
+        """The closed set of the label at this place, from now on."""
+        self._allowed = (*self._allowed[:at], frozenset(values), *self._allowed[at + 1 :])
+
     def _make(self, values: tuple[str, ...]) -> Any:
         known = tuple(
             value if not allowed or value in allowed else OTHER
@@ -80,6 +84,10 @@ class Metrics:
         self._of["build_info"].at(__version__, platform.python_version()).set(1)
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
+
+    def name_routes(self, templates: Collection[str]) -> None:
+        """The templates that may be a label, where the routes are made after the metrics."""
+        self._requests.allow(0, (*templates, OTHER))
 
     # -- edge
 

@@ -38,6 +38,10 @@ class Settings:
     metrics_port: int | None = setting(
         None, "whole", "server.metrics_port", "Port of its own for /metrics, without a token.", low=1, high=65535
     )
+    cors_origins: tuple[str, ...] = setting(
+        (), "list", "server.cors_origins", "Web pages that may call from a browser, such as https://desk.example.org.",
+        default_note="none",
+    )  # fmt: skip
     request_deadline_seconds: float = setting(
         10.0, "number", "server.request_deadline_seconds", "Longest life of a request, its tiers included.",
         unit="seconds", low=0.1, high=300,

@@ -71,7 +71,8 @@ def resolve(values: Values, origins: dict[str, str]) -> Values:
         follow("cold_url", "s3_bucket", f"s3://{values['s3_bucket'].removeprefix('s3://')}")
     in_data_dir = f"in DATA_DIR ({origins.get('data_dir', 'default')})"
     if "warm_url" not in values:
-        values["warm_url"], origins["warm_url"] = f"sqlite://{quote(str(data_dir / 'warm.db'))}", in_data_dir
+        # Four slashes: three would make the path relative.
+        values["warm_url"], origins["warm_url"] = f"sqlite:///{quote(str(data_dir / 'warm.db'))}", in_data_dir
     if "cold_url" not in values:
         values["cold_url"], origins["cold_url"] = f"file://{quote(str(data_dir / 'cold'))}", in_data_dir
     for special, general in (("memory_max_sessions", "max_sessions"), ("memory_cleanup_interval", "cleanup_interval")):

@@ -22,11 +22,12 @@ from sessionmanager.settings_rows import PREFIX, Row, Secret, shown
 CONFIG_BYTES_MAX: Final = 1_048_576
 SECRET_BYTES_MAX: Final = 65_536
 TEXT_CHARACTERS_MAX: Final = 4096
+LIST_ITEMS_MAX: Final = 100
 OTHER_VARIABLES: Final = frozenset({"SESSIONMANAGER_CONFIG", "SESSIONMANAGER_URL", "SESSIONMANAGER_TOKEN"})
 """Ours, but no settings: which file to read, and what the `sessions` commands talk to."""
 # What Kubernetes puts into every pod for a Service called `sessionmanager` or `sessionmanager-…`.
 _SERVICE_LINK: Final = re.compile(
-    r"SESSIONMANAGER_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+    r"SESSIONMANAGER_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
 _LINK_VALUE: Final = re.compile(r"(tcp|udp|sctp)://")
 _WHOLE: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
@@ -156,11 +157,11 @@ def _from_environment(environ: Mapping[str, str], problems: list[Problem]) -> di
             given[name] = Raw(environ[plain[0]], f"environment {plain[0]}")
         elif present:
             _take_secret_file(given, name, environ[present[0]], f"environment {present[0]}", problems)
-    strange = (env for env in sorted(environ) if env.startswith(PREFIX) and not _SERVICE_LINK.fullmatch(env))
+    strange = sorted(env for env in environ if env.startswith(PREFIX) and env not in known)
     problems.extend(
         Problem(env, "", "environment", _unknown(env, known, "a name of docs/reference/settings.md"), (), env)
         for env in strange
-        if env not in known
+        if not _SERVICE_LINK.fullmatch(env) and not _LINK_VALUE.match(environ[env])
     )
     return given
 
@@ -260,13 +261,18 @@ def _read_number(row: Row, value: Any) -> int | float:
 
 def _read_list(row: Row, value: Any) -> tuple[str, ...]:
     parts: Sequence[Any] = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-    if not isinstance(parts, list) or not parts:
+    if not isinstance(parts, list) or not 0 < len(parts) <= LIST_ITEMS_MAX:
         raise Wrong
+    found = [_read_item(row, part) for part in parts]
+    return tuple(dict.fromkeys(found))
+
+
+def _read_item(row: Row, part: Any) -> str:
     by_lower = {choice.lower(): choice for choice in row.choices}
-    found = [by_lower.get(part.lower()) if isinstance(part, str) else None for part in parts]
-    if None in found:
+    known = by_lower.get(part.lower()) if by_lower and isinstance(part, str) else part
+    if not isinstance(known, str) or not known or not known.isprintable() or " " in known:
         raise Wrong
-    return tuple(dict.fromkeys(part for part in found if part is not None))
+    return known
 
 
 def _quoted(row: Row, value: Any) -> str:

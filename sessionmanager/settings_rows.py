@@ -78,7 +78,9 @@ class Row(NamedTuple):
         if self.kind == "secret":
             return f"a secret of at least {_plain(self.low)} bytes" if self.low else "a secret"
         if self.kind == "list":
-            return "a list (commas between) of " + ", ".join(self.choices) if self.choices else "a list"
+            return (
+                "a list (commas between) of " + ", ".join(self.choices) if self.choices else "a list (commas between)"
+            )
         words = {"text": "text without spaces", "path": "a path", "url": "a URL such as scheme://host/path"}
         return words.get(self.kind) or (
             "an address or a host name" if self.kind == "host" else "one of " + ", ".join(self.choices)
@@ -125,7 +127,7 @@ def shown(row: Row, value: Any) -> str:
     if row.kind == "url":
         return mask_url(str(value))
     if row.kind == "list":
-        return ",".join(value)
+        return ",".join(value) or "(none)"
     return _plain(value) if isinstance(value, (int, float)) else str(value)
 
 

@@ -131,6 +131,7 @@ EVENTS: Final = (
     Event("warm.poisoned", "error", "A write to disk failed: warm takes nothing more until it is opened anew."),
     Event("worker.cannot_look", "warning", "The worker could not ask what is due; it asks again."),
     Event("worker.failed", "error", "A piece of due work met an error that is our fault; it is put off."),
+    Event("audit.cannot_write", "warning", "Lines of the audit trail wait for warm; `waiting`."),
     Event("library", "info", "A line of a library's own logger; `logger`, `text`."),
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -34,12 +35,13 @@ ONCE: Final = frozenset(
 class Exchange:
     """A request and what is known of it.
 
-    route, params, request_id: set before the handler runs. actor: set by `authorize`. notes: for observers (which tier
+    began: when it was first seen, on `perf_counter`. route, params, request_id: set before the handler runs. actor,
+    tenant: set by `authorize`. notes: for observers (which tier
     answered, which session), never for content.
     """
 
-    __slots__ = ("_body", "_doubled", "_receive", "actor", "headers", "limits", "notes", "pace", "params", "request_id",
-                 "route", "scope")  # fmt: skip
+    __slots__ = ("_body", "_doubled", "_receive", "actor", "began", "headers", "limits", "notes", "pace", "params",
+                 "request_id", "route", "scope", "tenant")  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, limits: Limits, pace: Pace) -> None:
         self.scope = scope
@@ -54,6 +56,8 @@ class Exchange:
         self.params: dict[str, str] = {}
         self.request_id = ""
         self.actor: Any = None
+        self.tenant = ""
+        self.began = perf_counter()
         self.notes: dict[str, str] | None = None
 
     def check_headers(self) -> None:
@@ -118,6 +122,11 @@ class Exchange:
 
     def _announced(self) -> bool:
         return b"transfer-encoding" in self.headers or self.headers.get(b"content-length", b"0") != b"0"
+
+    def media_type(self) -> str:
+        """The media type of the body, which is one that the route takes. Raises UnsupportedMediaType."""
+        assert self.route is not None, "a body belongs to a route"
+        return check_media(self.headers, self.route.request_media)
 
     async def read(self, body_type: type[T]) -> T:
         """The body as a value of its type; the type's defaults where the body is left out and may be.

@@ -76,7 +76,8 @@ def _any_of(validator: Any, branches: list[dict[str, Any]], value: Any, schema: 
         error.validator = "required_tag" if "type" not in value else "tag"
         yield error
     elif not any(validator.evolve(schema=branch).is_valid(value) for branch in branches):
-        yield ValidationError("choice", validator="choice", validator_value=[_named(branch) for branch in branches])
+        names = list(dict.fromkeys(_named(branch) for branch in branches))
+        yield ValidationError("choice", validator="choice", validator_value=names)
 
 
 def _tag(branch: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -108,7 +109,7 @@ _Validator = cast(Any, validators).extend(validators.Draft202012Validator, {"any
 _DETAILS: Final[Mapping[str, Callable[[Any], str]]] = {
     "type": lambda v: f"expected {v}",
     "enum": lambda v: f"expected one of {', '.join('null' if one is None else str(one) for one in v)}",
-    "choice": lambda v: f"expected one of {', '.join(v)}",
+    "choice": lambda v: f"expected {' or '.join(v)}",
     "tag": lambda v: f"not an entry type that clients append; allowed: {', '.join(v)}",
     "required_tag": lambda v: "required",
     "minLength": lambda v: f"at least {v} characters",

@@ -14,6 +14,7 @@ from sessionmanager.errors import FieldError, Malformed, TooLarge, UnsupportedMe
 
 JSON_MEDIA: Final = ("application/json",)
 ANY_MEDIA: Final = "*/*"
+ANY_MEDIA: Final = "*/*"
 _media = re.compile(rb"[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*((?:;.*)?)", re.DOTALL)
 _charset = re.compile(rb";[ \t]*charset[ \t]*=[ \t]*(\"[^\"]*\"|[^; \t]*)", re.IGNORECASE)
 
@@ -43,6 +44,8 @@ def check_media(headers: Mapping[bytes, bytes], accepted: Sequence[str] = JSON_M
     value = headers.get(b"content-type", b"")
     if value == b"application/json" and "application/json" in accepted:
         return "application/json"
+    if ANY_MEDIA in accepted:
+        return value.decode("latin-1")
     match = _media.fullmatch(value)
     media = match[1].decode().lower() if match else ""
     if media not in accepted and not (media and ANY_MEDIA in accepted):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -36,6 +38,19 @@ class Server(uvicorn.Server):
         """Host and port of the first listening socket, once started."""
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         return str(host), int(port)
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """SIGTERM and SIGINT stop the server; whoever called `serve` goes on from there and closes what it opened.
+
+        uvicorn's own raises the signal again afterwards, which would end the process before that.
+        """
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         first = not self.should_exit

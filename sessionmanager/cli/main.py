@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -37,6 +36,12 @@ class _Commands(click.Group):
         module, name = COMMANDS[cmd_name][0].split(":")
         return getattr(import_module(f"sessionmanager.cli.{module}"), name)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # click would make it a failure
+            return _reader_left()
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, help) for name, (_, help) in COMMANDS.items()])
@@ -62,11 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except OSError as error:
-        if error.errno == errno.EPIPE:
-            code = _reader_left()
-        else:
-            what = f"{error.strerror or type(error).__name__}{f': {error.filename}' if error.filename else ''}"
-            code = fail(what, "look at the path and its permissions", FAILURE, as_json=as_json)
+        what = f"{error.strerror or type(error).__name__}{f': {error.filename}' if error.filename else ''}"
+        code = fail(what, "look at the path and its permissions", FAILURE, as_json=as_json)
     except Exception as error:
         from sessionmanager.cli.failures import explain
 

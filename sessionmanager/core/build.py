@@ -16,7 +16,7 @@ from sessionmanager.model.head import Head
 from sessionmanager.model.listing import listing_of
 from sessionmanager.model.timers import Policy, next_due, tail_is_over
 from sessionmanager.core.command import entry_id_hash
-from sessionmanager.words import Instant, Key, Placement
+from sessionmanager.words import Instant, Key, Placement, TierName
 
 LISTING_LAG_SECONDS: Final = 5.0
 """How far `last_activity` in lists may be behind; the promise to callers is 10 s."""
@@ -31,6 +31,12 @@ class Source(NamedTuple):
     stored: Stored
     exact: bool
     restored: tuple[StoredEntry, ...] | None = None
+
+    @property
+    def tier(self) -> TierName:
+        if self.restored is not None:
+            return "cold"
+        return "warm" if self.exact else "hot"
 
 
 class Amendment(NamedTuple):

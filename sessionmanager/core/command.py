@@ -12,7 +12,7 @@ from msgspec import UNSET, Struct, UnsetType
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.entry import Draft, StoredEntry
 from sessionmanager.model.head import Head
-from sessionmanager.words import Instant, Key, Status
+from sessionmanager.words import Instant, Key, Status, TierName
 
 
 class Who(NamedTuple):
@@ -75,7 +75,7 @@ class Written(NamedTuple):
     """What came of a command. `answer`: the receipt's JSON, the same bytes on every repeat.
 
     replayed: an earlier request with this key did it. committed: something new was written by this one.
-    stored: the head after; None for a replay.
+    stored: the head after; None for a replay. tier: where the head was found that it was decided on.
     """
 
     version: int
@@ -84,6 +84,7 @@ class Written(NamedTuple):
     entries: tuple[StoredEntry, ...] = ()
     replayed: bool = False
     committed: bool = True
+    tier: TierName = "warm"
 
 
 _encode = msgspec.json.Encoder().encode

@@ -124,7 +124,6 @@ def build_core(
         reads,
         warm,
         keys,
-        archiver,
         eraser,
         derived_id_key=master.derived_id_key,
         new_session_id=lambda: "ses_" + random_bytes(16).hex(),

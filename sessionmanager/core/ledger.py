@@ -195,7 +195,8 @@ class Ledger:
                 continue
             change, answer, lines, now = prepared
             if await self._send(change):
-                return await self._landed(change, answer, lines, now)
+                written = await self._landed(change, answer, lines, now)
+                return written._replace(tier=source.tier)
             await self._pause(i)
             source = await self.exact(key)
         raise Contended
@@ -316,6 +317,8 @@ class Ledger:
             change = hidden(stored, amendment, self.new_id(16), self.policy, now)
             if await self._send(change):
                 await self._tell_hot(change, now)
+                if change.due_at is not None and change.due_at <= now:
+                    self._nudge(key)
                 return change.stored
             await self._pause(i)
         raise Contended

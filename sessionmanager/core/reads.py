@@ -15,7 +15,7 @@ from sessionmanager.core.moves.rehydrate import Thaw
 from sessionmanager.errors import DataCorrupt, Erased, MinVersionAhead, TierUnavailable
 from sessionmanager.model import instants
 from sessionmanager.model.codec import Stored
-from sessionmanager.model.entry import StoredEntry
+from sessionmanager.model.entry import StoredEntry, peek_entry
 from sessionmanager.model.head import Head
 from sessionmanager.tiers.hot.protocol import Copy, Hot
 from sessionmanager.tiers.warm.protocol import Warm
@@ -110,6 +110,31 @@ class Reads:
             except Moved:
                 continue  # sealed or offloaded between the head and the lines: the newest head knows where they are
         raise DataCorrupt("lines of the log are missing")
+
+    async def first_seq_after(self, key: Key, view: View, version: int) -> int:
+        """The seq of the first line of a later version; one past the last where there is none.
+
+        Cost: none where the view reaches back so far, else one read of the tail or one body a level of the index.
+        """
+        head = view.stored.head
+        if version >= head.version:
+            return head.pulse.entry_count + 1
+        if view.lines and peek_entry(view.lines[0].data).version <= version:
+            return next(line.seq for line in view.lines if peek_entry(line.data).version > version)
+        stored, _ = await self.head(key)
+        ref = next(
+            (ref for refs in reversed(stored.head.index.levels) for ref in refs if ref.last_version > version), None
+        )
+        low = ref.first_seq if ref is not None else stored.head.work.tail_first_seq
+        high = ref.last_seq if ref is not None else stored.head.pulse.entry_count
+        while low < high:  # versions ascend with seqs, so halves of the range decide it
+            middle = (low + high) // 2
+            _, found = await self.lines(key, Range(middle - 1, middle + 1, 1))
+            if peek_entry(found.lines[0].data).version > version:
+                high = middle
+            else:
+                low = middle + 1
+        return low
 
     async def _recall(self, key: Key) -> Copy | None:
         try:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from msgspec import UNSET, Raw
+from msgspec.structs import replace
 
+from sessionmanager.core.build import Amendment
 from sessionmanager.core.command import Command, Decided, RequestKey, Who, Written
 from sessionmanager.core.history import Lines, Range
 from sessionmanager.core.keys import SessionKeys
 from sessionmanager.core.ledger import Ledger
-from sessionmanager.core.moves.archive import Archiver
 from sessionmanager.core.moves.erase import RECORD_KIND, Eraser, Erasure, erasure_decoder
 from sessionmanager.core.reads import Reads, View
 from sessionmanager.errors import NotFound, TierUnavailable
@@ -22,7 +23,7 @@ from sessionmanager.model.codec import Stored
 from sessionmanager.model.entry import Draft
 from sessionmanager.model.head import Head, OpenCall
 from sessionmanager.model.listing import live_term, term
-from sessionmanager.model.states import Transition
+from sessionmanager.model.states import Transition, next_status
 from sessionmanager.tiers.warm.protocol import ListPage, ListQuery, Warm
 from sessionmanager.words import Instant, Key, NotResumableReason
 
@@ -38,7 +39,7 @@ class Resumable(NamedTuple):
 
 
 class Resumed(NamedTuple):
-    """What a resume hands out: the head and lines as of at or after the resume. first_seq: where its lines begin."""
+    """What a resume hands out: the head and its newest lines, as of the resume or after it."""
 
     written: Written
     view: View
@@ -53,7 +54,6 @@ class Sessions:
         reads: Reads,
         warm: Warm,
         keys: SessionKeys,
-        archiver: Archiver,
         eraser: Eraser,
         *,
         derived_id_key: bytes,
@@ -64,7 +64,6 @@ class Sessions:
         self.reads = reads
         self._warm = warm
         self._keys = keys
-        self._archiver = archiver
         self._eraser = eraser
         self._derived_id_key = derived_id_key
         self._new_session_id = new_session_id
@@ -153,10 +152,10 @@ class Sessions:
         who: Who,
         *,
         is_merge: bool,
-        expected: int | None,
+        expected: decide.Expected,
         request: RequestKey | None = None,
     ) -> Written:
-        """Change settable fields. expected: the version that is changed, or `decide.ANY_VERSION`.
+        """Change settable fields. expected: the caller's precondition.
 
         Raises PreconditionRequired, VersionConflict, Invalid (all wrong fields), NotFound, Erased, KeyReused.
         """
@@ -176,7 +175,7 @@ class Sessions:
         *,
         reason: str | None = None,
         error: str | None = None,
-        expected: int | None = decide.ANY_VERSION,
+        expected: decide.Expected = "*",
         request: RequestKey | None = None,
     ) -> Written:
         """Suspend, activate, end or fail. Raises IllegalTransition, VersionConflict, NotFound, Erased, KeyReused."""
@@ -214,26 +213,23 @@ class Sessions:
             return Decided(decide.resume(head, max_age_seconds, now))
 
         written = await self.ledger.commit(key, who, Command("resume", decided), request)
-        return Resumed(written, await self._view_after(key, written, lines))
+        return Resumed(written, await self.reads.view(key, lines=lines, min_version=written.version))
 
-    async def _view_after(self, key: Key, written: Written, lines: int) -> View:
-        view = await self.reads.view(key, lines=lines, min_version=written.version)
-        return view
+    async def archive(self, key: Key, who: Who) -> Stored:
+        """Ask for the body to move to cold now; the worker does it. Answers the head; one in cold already is fine.
 
-    async def archive(self, key: Key, who: Who) -> bool:
-        """Move the body to cold now. Answers whether it moved; one that is there already is fine.
-
-        Raises IllegalTransition, NotFound, Erased, TierUnavailable. Cost: one object, and one a segment not moved yet.
+        The wish is kept in the head, and the next visible commit takes it back.
+        Raises IllegalTransition, NotFound, Erased. Cost: one read and one write of warm.
         """
-        await self.reads_exist(key)
-        return await self._archiver.run(key, who)
 
-    async def reads_exist(self, key: Key) -> Stored:
-        """The head as warm holds it, a stub included. Raises NotFound, Erased."""
-        stored = (await self._warm.load(key)).stored
-        if stored.tombstone is not None:
-            await self.ledger.exact(key)  # raises Erased
-        return stored
+        def ask(stored: Stored, now: Instant) -> Amendment | None:
+            head = stored.head
+            if stored.placement == "cold":
+                return None
+            next_status("archive", head.status)
+            return Amendment(replace(head, work=replace(head.work, archive_asked_by=who.subject)))
+
+        return await self.ledger.amend(key, ask) or (await self._warm.load(key)).stored
 
     async def erase(self, key: Key, who: Who, request: RequestKey | None = None) -> Erasure:
         """Erase for ever; on return no route of any replica shows the session. See `moves/erase.py`."""

@@ -68,7 +68,7 @@ class Moves:
             "seal": lambda key: sealer.run(ledger, key),
             "offload": lambda key: offloader.run(key, keep=policy.warm_segments_kept),
             "finish": collector.finish,
-            "archive": lambda key: archiver.run(key, None),
+            "archive": archiver.run,
             "suspend": self._suspend,
             "expire": self._expire,
             "erase": eraser.finish,

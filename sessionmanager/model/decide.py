@@ -7,7 +7,7 @@ and the same command always give the same drafts, so a lost race is decided agai
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -27,8 +27,8 @@ from sessionmanager.model.head import Head
 from sessionmanager.model.states import Transition, next_status, not_resumable_because
 from sessionmanager.words import SERVICE_ENTRY_ID_PREFIX, Instant, NotResumableReason
 
-ANY_VERSION: Final = -1
-"""The precondition `If-Match: *`: whatever is newest."""
+Expected = frozenset[int] | Literal["*"] | None
+"""The precondition of a caller: one of these versions, whatever is newest, or none was sent."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -50,11 +50,11 @@ class Append(NamedTuple):
     duplicates: tuple[str, ...]
 
 
-def check_version(head: Head, expected: int | None) -> None:
+def check_version(head: Head, expected: Expected) -> None:
     """Hold the caller's precondition. Raises PreconditionRequired (None) or VersionConflict."""
     if expected is None:
         raise PreconditionRequired("send If-Match with the version that you change, or * for whatever is newest")
-    if expected not in (ANY_VERSION, head.version):
+    if expected != "*" and head.version not in expected:
         raise VersionConflict(head.version)
 
 
@@ -68,7 +68,7 @@ def create(fields: Mapping[str, Raw], drafts: Sequence[Draft], bounds: Bounds) -
     return (first, _status_draft("append", "initiated", "active"), *fresh)
 
 
-def patch(head: Head, body: Raw, *, is_merge: bool, expected: int | None, bounds: Bounds) -> tuple[Draft, ...]:
+def patch(head: Head, body: Raw, *, is_merge: bool, expected: Expected, bounds: Bounds) -> tuple[Draft, ...]:
     """One `state` entry with the patch as it was sent, or nothing where it changes nothing."""
     check_version(head, expected)
     fields = patched_fields(head, body, is_merge=is_merge, bytes_max=bounds.document_bytes_max)
@@ -110,7 +110,7 @@ def _fresh(
 
 
 def transition(
-    head: Head, name: Transition, *, reason: str | None = None, error: str | None = None, expected: int | None = ANY_VERSION
+    head: Head, name: Transition, *, reason: str | None = None, error: str | None = None, expected: Expected = "*"
 ) -> tuple[Draft, ...]:
     """One `status` entry. Raises IllegalTransition, VersionConflict."""
     check_version(head, expected)

@@ -208,7 +208,7 @@ class Work(Struct, frozen=True, kw_only=True, omit_defaults=True):
     due_at: a lower bound of the earliest timer; an append does not move it, the worker sets it anew when it comes too
     early (decision 0005). listed_at: the `last_activity` that lists were last told. warm_bodies: references of the
     index whose bodies lie in warm. archived: the object that holds (in a stub) or last held (after a rehydration) the
-    body, parts and tail, whose range it carries.
+    body, parts and tail, whose range it carries. archive_asked_by: who wants it archived now; any commit forgets it.
     """
 
     tail_first_seq: int = 1
@@ -220,6 +220,7 @@ class Work(Struct, frozen=True, kw_only=True, omit_defaults=True):
     listed_at: Instant | None = None
     warm_bodies: int = 0
     archived: Ref | None = None
+    archive_asked_by: str | None = None
     intents: tuple[Intent, ...] = ()
 
 

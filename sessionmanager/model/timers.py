@@ -50,6 +50,8 @@ def timers(head: Head, placement: Placement, policy: Policy) -> Iterator[Due]:
         yield Due(instants.plus(pulse.last_activity, policy.idle_suspend_seconds), "suspend")
     if policy.archive_after_days:
         yield Due(instants.plus(pulse.last_activity, policy.archive_after_days * DAY_SECONDS), "archive")
+    if work.archive_asked_by is not None:
+        yield Due(pulse.updated_at, "archive")
     if tail_is_over(head, policy):
         yield Due(pulse.updated_at, "seal")
     if work.warm_bodies >= policy.warm_segments_max and not work.intents:

@@ -245,8 +245,20 @@ class Erasure(Struct, frozen=True, kw_only=True):
     """The receipt of an erasure."""
 
     erasure_id: str
+    session: str
+    status: Literal["pending", "complete"]
     erased_at: At
-    status: Literal["running", "done"]
+    completed_at: At | None
+    removed_objects: int
+
+
+class Archiving(Struct, frozen=True, kw_only=True):
+    """Where the body of the session is now."""
+
+    id: str
+    version: int
+    status: Status
+    placement: Placement
 
 
 class Attachment(Struct, frozen=True, kw_only=True):

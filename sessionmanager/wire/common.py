@@ -72,6 +72,9 @@ NOT_YET: Final[Mapping[str, str]] = {
     "NewSession.required_services": "services are not built yet; leave it out or send an empty array",
     "ResumeBody.participant": "participants are not built yet; leave it out or send null",
     "ResumeBody.for": 'model windows are not built yet; leave it out or send "raw"',
+    "TenantSettings.archive_after_days": "a tenant's own archive time is not built yet; leave it out or send null",
+    "TenantSettings.retention_days": "retention is not built yet; leave it out or send null",
+    "TenantSettings.resume_policy": "making sessions from calls is not built yet; leave it out or send null",
     "TenantSettings.quotas": "quotas are not built yet; leave it out or send an empty object",
 }
 """Members whose feature is not built yet → what to do. They are part of the contract and are refused by name (422)."""

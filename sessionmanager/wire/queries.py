@@ -99,3 +99,9 @@ class ListAudit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     until: Time | None = None
     limit: Limit = PAGE
     cursor: Cursor | None = None
+
+
+class RevokeTokens(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`DELETE /tokens`: whose tokens are void from now on; required."""
+
+    subject: PlainText | None = None

@@ -184,3 +184,6 @@ class TenantSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def check(self, limits: Limits) -> Iterator[FieldError]:
         if self.quotas != Quotas():
             yield not_yet("TenantSettings.quotas")
+        for name in ("archive_after_days", "retention_days", "resume_policy"):
+            if getattr(self, name) is not None:
+                yield not_yet(f"TenantSettings.{name}")

@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from sessionmanager.core.bodies import Bodies, Put, session_prefix
 from sessionmanager.core.build import Amendment
-from sessionmanager.core.command import Who
 from sessionmanager.core.ledger import Ledger
 from sessionmanager.core.moves.collect import Collector, collected, holds_intent, with_intents
 from sessionmanager.core.moves.offload import Offloader
@@ -23,7 +22,6 @@ from sessionmanager.model.change import Trail
 from sessionmanager.model.codec import Stored, sha256
 from sessionmanager.model.entry import StoredEntry, decode_entry
 from sessionmanager.model.head import NULL, Detail, Index, Intent, Ref, Work
-from sessionmanager.model.states import next_status
 from sessionmanager.model.timers import Policy, due_now
 from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.words import Instant, Key
@@ -53,19 +51,19 @@ class Archiver:
         self._policy = policy
         self._new_body_id = new_body_id
 
-    async def run(self, key: Key, who: Who | None) -> bool:
-        """Archive now if asked (`who`), else only if it is still due. Answers whether a stub was written by this run.
+    async def run(self, key: Key) -> bool:
+        """Archive if it is due: a year has passed, or somebody asked. Answers whether this run wrote the stub.
 
-        Raises IllegalTransition (asked, and the status does not allow it), TierUnavailable, OutcomeUnknown: what was
-        begun stands as an intent and is cleaned up by a later run. Cost: one object, and one a segment not moved yet.
+        Raises TierUnavailable, OutcomeUnknown: what was begun stands as an intent and is cleaned up by a later run.
+        Cost: one object, and one a segment that has not moved yet.
         """
-        if not self._wanted((await self._warm.load(key)).stored, who):
+        if not self._wanted((await self._warm.load(key)).stored):
             return False
         while await self._offloader.run(key, keep=0):
             pass  # each run moves at least one body, so this ends with the last one in warm
         intent_id = self._new_body_id()
         name = f"{session_prefix(key)}{intent_id}"
-        declared = await self._ledger.amend(key, self._declare(intent_id, name, who))
+        declared = await self._ledger.amend(key, self._declare(intent_id, name))
         if declared is None:
             return False
         # Crash here: the intent names an object that may not be there; `collect.py` removes it.
@@ -79,7 +77,7 @@ class Archiver:
         listed = await self._warm.list_bodies(key)
         pointer = _pointer(put, canonical, tail, intent_id)
         old = stored.head.work.archived
-        if await self._ledger.amend(key, self._stub(stored.rev, intent_id, pointer, who)) is None:
+        if await self._ledger.amend(key, self._stub(stored.rev, intent_id, pointer)) is None:
             await self._collector.finish(key, at_once=True)
             return False
         # Crash here: the stub stands, warm holds bodies nobody refers to; `collect.py` deletes them.
@@ -88,20 +86,15 @@ class Archiver:
             await self._bodies.cold.remove(old.object)
         return True
 
-    def _wanted(self, stored: Stored, who: Who | None) -> bool:
+    def _wanted(self, stored: Stored) -> bool:
         if stored.tombstone is not None or stored.placement == "cold":
             return False
-        if who is not None:
-            next_status("archive", stored.head.status)
-            return True
         return "archive" in due_now(stored.head, "warm", self._policy, self._warm.now())
 
-    def _declare(
-        self, intent_id: str, name: str, who: Who | None
-    ) -> Callable[[Stored, Instant], Amendment | None]:
+    def _declare(self, intent_id: str, name: str) -> Callable[[Stored, Instant], Amendment | None]:
         def decide(stored: Stored, now: Instant) -> Amendment | None:
             head = stored.head
-            if not self._wanted(stored, who) or head.work.intents or head.work.warm_bodies:
+            if not self._wanted(stored) or head.work.intents or head.work.warm_bodies:
                 return None
             return Amendment(with_intents(head, (Intent(kind="archive", id=intent_id, objects=(name,), at=now),)))
 
@@ -113,9 +106,7 @@ class Archiver:
         whole = loaded.stored.rev == declared.rev and len(loaded.tail) == declared.head.tail_count
         return (loaded.stored, loaded.tail) if whole else (None, ())
 
-    def _stub(
-        self, rev: int, intent_id: str, pointer: Ref, who: Who | None
-    ) -> Callable[[Stored, Instant], Amendment | None]:
+    def _stub(self, rev: int, intent_id: str, pointer: Ref) -> Callable[[Stored, Instant], Amendment | None]:
         def decide(stored: Stored, now: Instant) -> Amendment | None:
             head = stored.head
             if stored.rev != rev or not holds_intent(head, "archive", intent_id):
@@ -127,8 +118,8 @@ class Archiver:
                 listed_at=head.work.listed_at,
             )
             stub = replace(head, work=work, detail=Detail(), context=NULL, index=Index(), attachments={})
-            subject, request_id = who if who is not None else ("system:worker", None)
-            trail = Trail(now, stored.key.tenant, subject, "archive", "allowed", stored.key.id, head.version, request_id)
+            actor = head.work.archive_asked_by or "system:worker"
+            trail = Trail(now, stored.key.tenant, actor, "archive", "allowed", stored.key.id, head.version)
             return Amendment(
                 stub, tail_from=head.pulse.entry_count + 1, placement="cold", dropped=DROPPED_PARTS, trail=trail
             )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 import time
-from asyncio import Event
+from asyncio import Event, create_task, sleep
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -50,26 +50,36 @@ async def open_memory(
     tail_bytes_max: int = 64 * 1024,
     ttl_seconds: float = 3600.0,
     listeners_max: int = 10_000,
+    cleanup_seconds: float = 300.0,
     clock: Callable[[], float] = time.time,
 ) -> AsyncGenerator[Hot]:
     """A `Hot` that lives as long as the `async with`.
 
     Args: url: `memory://`. sessions_max, bytes_max: bounds of what is kept; the longest unused copy goes first.
     tail_entries_max, tail_bytes_max: newest lines kept with a copy. ttl_seconds: life of a copy from its `as_of`.
+    cleanup_seconds: time between two looks for copies past it, which are never shown meanwhile.
     clock: seconds since 1970; a wrong one costs copies, never freshness, which the reader judges by warm's clock.
     Raises: ValueError for another URL or a bound below 1.
     """
     if url.rstrip("/") != "memory:":
         raise ValueError("the memory hot tier is memory:// and takes nothing more")
-    if min(sessions_max, bytes_max, tail_entries_max, tail_bytes_max, ttl_seconds, listeners_max) < 1:
+    if min(sessions_max, bytes_max, tail_entries_max, tail_bytes_max, ttl_seconds, listeners_max, cleanup_seconds) < 1:
         raise ValueError("the bounds of the memory hot tier begin at 1")
     hot = MemoryHot(
         Bounds(sessions_max, bytes_max, tail_entries_max, tail_bytes_max, ttl_seconds, listeners_max), clock
     )
+    cleaning = create_task(_clean(hot, cleanup_seconds))
     try:
         yield hot
     finally:
+        cleaning.cancel()
         hot.close()
+
+
+async def _clean(hot: MemoryHot, seconds: float) -> None:
+    while True:
+        await sleep(seconds)
+        hot.forget_dead()
 
 
 class Bounds(NamedTuple):
@@ -214,6 +224,14 @@ class MemoryHot:
         for listeners in self._listeners.values():
             for listener in listeners:
                 listener.close()
+
+    def forget_dead(self) -> int:
+        """Forget the copies that are too old to be shown; answers how many. Cost: a look at each, about 0.1 µs."""
+        now = self._clock()
+        dead = [key for key, kept in self._kept.items() if now >= kept.dies_at]
+        for key in dead:
+            self._drop(key)
+        return len(dead)
 
     # -- inside
 

@@ -39,6 +39,7 @@ class _Member(NamedTuple):
 
     work: Change | Operation[Any]
     future: asyncio.Future[Any]
+    weight: int
 
 
 class _Outcome(NamedTuple):
@@ -81,14 +82,14 @@ class Writer:
 
     def commit(self, change: Change) -> asyncio.Future[None]:
         """A future that is done once the change is durable, or was refused."""
-        return self._enter(change)
+        return self._enter(change, _weight(change))
 
     def run(self, operation: Operation[T]) -> asyncio.Future[T]:
         """Run any other write in the next transaction.
 
         It may refuse with RevConflict or AlreadyExists, before its first statement that writes.
         """
-        return self._enter(operation)
+        return self._enter(operation, 0)
 
     async def alone(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in a thread, outside any transaction; writes wait for it, reads do not."""
@@ -121,13 +122,13 @@ class Writer:
 
     # -- the queue
 
-    def _enter(self, work: Change | Operation[Any]) -> asyncio.Future[Any]:
+    def _enter(self, work: Change | Operation[Any], weight: int) -> asyncio.Future[Any]:
         if self.poisoned or self._closed:
             self.check()
         if len(self._waiting) >= WAITING_MAX:
             raise TierUnavailable("warm", "too many writes are waiting")
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting.append(_Member(work, future))
+        self._waiting.append(_Member(work, future, weight))
         if not self._scheduled:
             self._wake()
         return future
@@ -168,8 +169,7 @@ class Writer:
             member = self._waiting.popleft()
             if not member.future.cancelled():
                 group.append(member)
-                if isinstance(member.work, Change):
-                    weight += _weight(member.work)
+                weight += member.weight
         return group
 
     def _refuse_all(self) -> None:
@@ -198,7 +198,7 @@ class Writer:
         self.connection.execute("BEGIN IMMEDIATE")
         changes = self._changes
         outcomes: list[_Outcome] = []
-        for work, future in group:
+        for work, future, _ in group:
             value: Any = None
             refusal: BaseException | None = None
             try:
@@ -224,7 +224,7 @@ class Writer:
         self._seal(group, outcomes)
 
     def _guarded(self, member: _Member) -> _Outcome:
-        work, future = member
+        work, future, _ = member
         execute = self.connection.execute
         execute("SAVEPOINT member")
         value: Any = None

@@ -1,0 +1,106 @@
+"""The application: the table behind authorization and observation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, cast
+
+from starlette.applications import Starlette
+
+from sessionmanager import __version__
+from sessionmanager.api.auth import Refused, Verifier, bearer
+from sessionmanager.api.context import Api
+from sessionmanager.api.contract import Contract
+from sessionmanager.api.dispatch import Dispatch, application
+from sessionmanager.api.exchange import Exchange
+from sessionmanager.api.routing import RouteTable
+from sessionmanager.api.table import routes
+from sessionmanager.deadline import begin
+from sessionmanager.errors import FieldError, Forbidden, Malformed, NotFound, Unauthenticated
+from sessionmanager.model.change import Trail
+from sessionmanager.model.roles import ALL_TENANTS, Action, Actor, check
+from sessionmanager.wire.common import Limits
+from sessionmanager.words import Key
+
+H_TENANT = "X-Tenant"
+
+
+class Gate:
+    """Lets a request pass, or not: one place for all routes. `metrics_open`: /metrics needs no token (loopback)."""
+
+    def __init__(self, api: Api, verifier: Verifier, *, metrics_open: bool, deadline_seconds: float) -> None:
+        self._api = api
+        self._verifier = verifier
+        self._metrics_open = metrics_open
+        self._deadline_seconds = deadline_seconds
+
+    async def __call__(self, ex: Exchange) -> None:
+        """Raises Unauthenticated, Forbidden, NotFound (another tenant's, or another session's for a bound token)."""
+        route = ex.route
+        assert route is not None, "authorized before it was routed"
+        if route.open or (self._metrics_open and route.action == "metrics.read"):
+            return
+        try:
+            token = bearer(ex.scope["headers"])
+            actor = self._verifier.recall(token) or await self._verifier.verify(token)
+        except Unauthenticated as error:
+            reason = error.reason if isinstance(error, Refused) else "missing"
+            self._refuse(ex, "", "", reason)
+            raise
+        ex.actor = actor
+        begin(self._deadline_seconds)
+        ex.tenant = actor.tenant if actor.tenant != ALL_TENANTS else _named_tenant(ex, actor)
+        session = ex.params.get("id")
+        try:
+            check(actor, cast(Action, route.action), Key(ex.tenant, session) if session is not None else None)
+        except (Forbidden, NotFound):
+            self._refuse(ex, ex.tenant, actor.subject, "forbidden")
+            raise
+
+    def _refuse(self, ex: Exchange, tenant: str, subject: str, reason: str) -> None:
+        api, route = self._api, ex.route
+        api.metrics.refusal(reason)
+        now = api.warm.now()
+        action = route.action if route is not None else ""
+        session = ex.params.get("id")
+        outcome = "refused" if tenant else "unauthenticated"
+        api.refusals.note(Trail(now, tenant or ALL_TENANTS, subject, action, outcome, session, None, ex.request_id))
+
+
+def _named_tenant(ex: Exchange, actor: Actor) -> str:
+    """A token for all tenants says in a header which one it means."""
+    named = ex.header(H_TENANT)
+    route = ex.route
+    if named is None:
+        if route is not None and "{id}" not in route.template:
+            return ALL_TENANTS
+        raise Malformed(f"say which tenant in {H_TENANT}", [FieldError(f"header/{H_TENANT}", "required for this token")])
+    return named
+
+
+def make_app(
+    api: Api,
+    verifier: Verifier,
+    *,
+    limits: Limits,
+    metrics_open: bool,
+    deadline_seconds: float,
+    lifespan: Any = None,
+    cors_origins: tuple[str, ...] = (),
+    started: Callable[[], float] = perf_counter,
+) -> Starlette:
+    """The application to serve."""
+    contract = Contract(__version__)
+    table = RouteTable((*routes(api, limits.attachment_bytes_max), *contract.routes))
+    contract.describe(table.routes)
+    api.metrics.name_routes({route.template for route in table.routes})
+    request = api.metrics.request
+
+    def observe(ex: Exchange, status: int) -> None:
+        template = ex.route.template if ex.route is not None else "other"
+        request(template, ex.scope["method"], status, started() - ex.began)
+
+    gate = Gate(api, verifier, metrics_open=metrics_open, deadline_seconds=deadline_seconds)
+    dispatch = Dispatch(table, authorize=gate, limits=limits, observe=observe)
+    return application(dispatch, lifespan=lifespan, cors_origins=cors_origins)

@@ -1,0 +1,55 @@
+"""Attachments: whole objects beside a session."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+
+from sessionmanager.api.conditional import etag
+from sessionmanager.api.context import REPLAYED, Api, receipt_reply, request_key, session_key, who
+from sessionmanager.api.exchange import Exchange
+from sessionmanager.api.reply import JSON, RawHeaders, Reply
+from sessionmanager.errors import FieldError, Malformed
+
+CONTENT_TYPE_CHARS_MAX = 255
+
+
+class AttachmentRoutes:
+    """Handlers; each answers as the HTTP reference says."""
+
+    def __init__(self, api: Api) -> None:
+        self._attachments = api.core.attachments
+
+    async def put(self, ex: Exchange) -> Reply:
+        content_type = ex.header("Content-Type") or "application/octet-stream"
+        if len(content_type) > CONTENT_TYPE_CHARS_MAX or not content_type.isprintable():
+            raise Malformed("Content-Type", [FieldError("header/Content-Type", "at most 255 printable characters")])
+        data = await ex.body()
+        written = await self._attachments.put(
+            session_key(ex), ex.params["name"], data, content_type, who(ex), await request_key(ex)
+        )
+        headers: RawHeaders = [JSON, (b"etag", etag(written.version))]
+        if written.replayed:
+            headers.append(REPLAYED)
+        return Reply(201, written.answer, headers)
+
+    async def get(self, ex: Exchange) -> Reply:
+        found, data = await self._attachments.get(session_key(ex), ex.params["name"])
+        headers: RawHeaders = [
+            (b"content-type", found.content_type.encode("ascii", "replace")),
+            (b"content-disposition", b"attachment"),
+            (b"content-security-policy", b"sandbox; default-src 'none'"),
+            (b"etag", f'"{found.sha256}"'.encode()),
+            (b"repr-digest", f"sha-256=:{_base64(found.sha256)}:".encode()),
+        ]
+        return Reply(200, data, headers)
+
+    async def delete(self, ex: Exchange) -> Reply:
+        written = await self._attachments.remove(
+            session_key(ex), ex.params["name"], who(ex), await request_key(ex)
+        )
+        return receipt_reply(written)
+
+
+def _base64(hexadecimal: str) -> str:
+    """A digest as RFC 9530 writes it."""
+    return b64encode(bytes.fromhex(hexadecimal)).decode()

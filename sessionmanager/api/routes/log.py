@@ -1,0 +1,78 @@
+"""The log of a session: append, and read at any depth."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from sessionmanager.api.context import (
+    Api,
+    drafts_of,
+    encode,
+    receipt_reply,
+    request_key,
+    session_key,
+    view_headers,
+    who,
+)
+from sessionmanager.api.exchange import Exchange
+from sessionmanager.api.reply import Reply
+from sessionmanager.core.keys import CursorCodec
+from sessionmanager.core.history import Range
+from sessionmanager.core.reads import View, join_entries
+from sessionmanager.wire.queries import ListEntries
+from sessionmanager.wire.requests import AppendBody
+from sessionmanager.words import Key
+
+FAR = 2**53
+
+
+class LogRoutes:
+    """Handlers; each answers as the HTTP reference says."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._sessions = api.core.sessions
+
+    async def append(self, ex: Exchange) -> Reply:
+        sent = await ex.read(AppendBody)
+        written = await self._sessions.append(
+            session_key(ex), drafts_of(sent.entries), who(ex), await request_key(ex)
+        )
+        return receipt_reply(written, 201 if written.committed or written.replayed else 200)
+
+    async def entries(self, ex: Exchange) -> Reply:
+        began = perf_counter()
+        query = ex.query(ListEntries)
+        key = session_key(ex)
+        if query.cursor is not None:
+            span = open_cursor(self._api.cursors, key, query.cursor, query.limit)
+        else:
+            types = frozenset((query.type,)) if query.type is not None else frozenset[str]()
+            after = query.after or 0
+            before = FAR if query.before is None else query.before
+            span = Range(after, before, query.limit, types, query.order == "desc")
+        stored, found = await self._sessions.entries(key, span)
+        cursor = None
+        if not found.done:
+            after, before = (span.after, found.reached) if span.descending else (found.reached, span.before)
+            cursor = entries_cursor(self._api.cursors, key, after, before, span.types, span.descending)
+        tier = "cold" if stored.placement == "cold" else "warm"
+        headers = view_headers(View(stored, (), tier), began)
+        body = b'{"items":[%b],"next_cursor":%b}' % (join_entries(found.lines), encode(cursor))
+        return Reply(200, body, headers)
+
+
+def entries_cursor(
+    cursors: CursorCodec, key: Key, after: int, before: int, types: frozenset[str], descending: bool
+) -> str:
+    """Where to go on in a log. It carries filter and order, so it is used alone, or with another `limit`."""
+    return cursors.encode((after, before, sorted(types), descending), context=_context(key))
+
+
+def open_cursor(cursors: CursorCodec, key: Key, cursor: str, limit: int) -> Range:
+    after, before, types, descending = cursors.decode(cursor, context=_context(key))
+    return Range(after, before, limit, frozenset(types), descending)
+
+
+def _context(key: Key) -> bytes:
+    return f"entries {key.text}".encode()

@@ -1,0 +1,194 @@
+"""Bring a session back, and move it from status to status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+from typing import NamedTuple
+
+from msgspec import UNSET
+
+from sessionmanager.api.conditional import etag
+from sessionmanager.api.context import REPLAYED, Api, encode, receipt_reply, request_key, session_key, view_headers, who
+from sessionmanager.api.exchange import Exchange
+from sessionmanager.api.reply import Reply, json_reply
+from sessionmanager.api.routes.log import FAR, entries_cursor
+from sessionmanager.core.history import Range
+from sessionmanager.core.reads import View, join_entries, render_session, within
+from sessionmanager.core.sessions import open_calls
+from sessionmanager.errors import SessionManagerError
+from sessionmanager.model.entry import StoredEntry
+from sessionmanager.model.head import Head
+from sessionmanager.model.states import Transition
+from sessionmanager.wire.queries import Resumable
+from sessionmanager.wire.requests import EndBody, FailBody, NoFields, ResumeBody
+from sessionmanager.words import Key
+
+
+class Handed(NamedTuple):
+    """Lines that a resume hands out. omitted: how many were left out; on: from where, and in which order, to go on."""
+
+    lines: Sequence[StoredEntry]
+    omitted: int
+    after: int
+    before: int
+    descending: bool
+
+
+class ResumeRoutes:
+    """Handlers; each answers as the HTTP reference says."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._sessions = api.core.sessions
+
+    async def resumable(self, ex: Exchange) -> Reply:
+        query = ex.query(Resumable)
+        max_age = query.max_age_seconds
+        if max_age is None:
+            max_age = await self._default_max_age(ex.tenant)
+        found = await self._sessions.resumable(session_key(ex), max_age)
+        body = {"resumable": found.reason is None, "reason": found.reason, "age_seconds": found.age_seconds}
+        return json_reply(200, encode(body), (b"etag", etag(found.stored.version)))
+
+    async def _default_max_age(self, tenant: str) -> float | None:
+        settings = await self._api.tenants.settings(tenant)
+        return settings.max_age_seconds or self._sessions.default_max_age_seconds
+
+    async def resume(self, ex: Exchange) -> Reply:
+        began = perf_counter()
+        sent = await ex.read(ResumeBody)
+        key = session_key(ex)
+        max_age = sent.max_age_seconds
+        if max_age is UNSET:
+            max_age = await self._default_max_age(ex.tenant)
+        wanted = sent.entries if sent.replay in ("tail", "since") else 0
+        try:
+            resumed = await self._sessions.resume(
+                key, who(ex), max_age_seconds=max_age, lines=wanted, request=await request_key(ex)
+            )
+        except SessionManagerError as error:
+            self._api.metrics.resume("warm", error.type)
+            raise
+        view = resumed.view
+        self._api.metrics.resume(resumed.written.tier, "ok")
+        handed = await self._hand_out(key, view, sent)
+        body = self._render(key, view, handed)
+        headers = view_headers(view._replace(tier=resumed.written.tier), began)
+        headers[1] = (b"etag", etag(resumed.written.version))
+        if resumed.written.replayed:
+            headers.append(REPLAYED)
+        return Reply(200, body, headers)
+
+    async def _hand_out(self, key: Key, view: View, sent: ResumeBody) -> Handed:
+        max_bytes = None if sent.max_bytes is UNSET else sent.max_bytes
+        count = view.stored.head.pulse.entry_count
+        if sent.replay == "full":
+            _, found = await self._sessions.entries(key, Range(0, count + 1, sent.entries))
+            lines = _oldest_within(found.lines, max_bytes)
+            last = lines[-1].seq if lines else 0
+            return Handed(lines, count - last, last, FAR, False)
+        first = 1
+        if sent.since_version is not UNSET:
+            first = await self._api.core.reads.first_seq_after(key, view, sent.since_version)
+        lines = within([line for line in view.lines if line.seq >= first], max_bytes)
+        before = lines[0].seq if lines else count + 1
+        return Handed(lines, before - first, first - 1, before, True)
+
+    def _render(self, key: Key, view: View, handed: Handed) -> bytes:
+        head = view.stored.head
+        lines = handed.lines
+        running, interrupted = open_calls(head)
+        cursor = None
+        if handed.omitted > 0:
+            cursor = entries_cursor(
+                self._api.cursors, key, handed.after, handed.before, frozenset(), handed.descending
+            )
+        rest = {
+            "function_calls": {"open": running, "interrupted": interrupted},
+            "partial_turn": partial_turn(head),
+            "realtime": head.detail.realtime,
+            "audio": head.detail.audio,
+            "participant": None,
+            "token": None,
+            "livekit": None,
+            "included": {
+                "from_seq": lines[0].seq if lines else None,
+                "to_seq": lines[-1].seq if lines else None,
+                "bytes": sum(len(line.data) for line in lines),
+            },
+            "omitted": {"count": handed.omitted, "cursor": cursor},
+        }
+        return b"".join(
+            (
+                b'{"session":',
+                render_session(view.stored),
+                b'},"entries":[',
+                join_entries(lines),
+                b"],",
+                encode(rest)[1:],
+            )
+        )
+
+    async def suspend(self, ex: Exchange) -> Reply:
+        await ex.read(NoFields)
+        return await self._transition(ex, "suspend")
+
+    async def activate(self, ex: Exchange) -> Reply:
+        await ex.read(NoFields)
+        return await self._transition(ex, "activate")
+
+    async def end(self, ex: Exchange) -> Reply:
+        sent = await ex.read(EndBody)
+        return await self._transition(ex, "end", reason=sent.reason)
+
+    async def fail(self, ex: Exchange) -> Reply:
+        sent = await ex.read(FailBody)
+        return await self._transition(ex, "fail", error=sent.error)
+
+    async def _transition(
+        self, ex: Exchange, name: Transition, *, reason: str | None = None, error: str | None = None
+    ) -> Reply:
+        versions = ex.if_match()
+        written = await self._sessions.transition(
+            session_key(ex),
+            name,
+            who(ex),
+            reason=reason,
+            error=error,
+            expected="*" if versions is None else versions,
+            request=await request_key(ex),
+        )
+        return receipt_reply(written)
+
+    async def archive(self, ex: Exchange) -> Reply:
+        await ex.read(NoFields)
+        stored = await self._sessions.archive(session_key(ex), who(ex))
+        body = {
+            "id": stored.key.id,
+            "version": stored.version,
+            "status": stored.head.status,
+            "placement": stored.placement,
+        }
+        return json_reply(202, encode(body), (b"etag", etag(stored.version)))
+
+
+def partial_turn(head: Head) -> dict[str, object] | None:
+    """The turn that was cut off: a caller without an answer, or speech of which less was heard than was generated."""
+    last = head.work.last_message
+    if last is None or not (last.role == "user" or last.interrupted):
+        return None
+    return {"seq": last.seq, "role": last.role}
+
+
+def _oldest_within(lines: Sequence[StoredEntry], max_bytes: int | None) -> Sequence[StoredEntry]:
+    if max_bytes is None:
+        return lines
+    size = 0
+    for i, line in enumerate(lines):
+        size += len(line.data) + 1
+        if size > max_bytes:
+            return lines[:i]
+    return lines
+
+
