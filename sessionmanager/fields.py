@@ -36,15 +36,15 @@ class AudioFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class SettableFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Every settable field; UNSET = not given. `metadata` holds any JSON scalar or object per key."""
 
-    type: SessionType | None | UnsetType = UNSET
-    bot_name: Text | None | UnsetType = UNSET
-    caller: Text | None | UnsetType = UNSET
-    callee: Text | None | UnsetType = UNSET
+    type: SessionType | UnsetType | None = UNSET
+    bot_name: Text | UnsetType | None = UNSET
+    caller: Text | UnsetType | None = UNSET
+    callee: Text | UnsetType | None = UNSET
     external_ids: Annotated[dict[Name, Text], Meta(max_length=64)] | UnsetType = UNSET
-    media_format: Text | None | UnsetType = UNSET
-    bridge_type: Text | None | UnsetType = UNSET
+    media_format: Text | UnsetType | None = UNSET
+    bridge_type: Text | UnsetType | None = UNSET
     labels: Annotated[tuple[Label, ...], Meta(max_length=64)] | UnsetType = UNSET
-    expires_at: Time | None | UnsetType = UNSET
+    expires_at: Time | UnsetType | None = UNSET
     metadata: Annotated[dict[Name, Raw], Meta(max_length=64)] | UnsetType = UNSET
     context: Raw | UnsetType = UNSET
     realtime: RealtimeFields | UnsetType = UNSET

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -114,7 +114,7 @@ def limits_of(settings: Settings) -> Limits:
 
 
 @asynccontextmanager
-async def open_service(settings: Settings, *, on_poison: Any = None) -> AsyncIterator[Service]:
+async def open_service(settings: Settings, *, on_poison: Any = None) -> AsyncGenerator[Service]:
     """Open the tiers, build the core and the application, run the worker; close in the opposite order.
 
     Raises ValueError and TierUnavailable with what to mend. On the way out every commit that has begun is finished.
@@ -166,9 +166,7 @@ async def open_service(settings: Settings, *, on_poison: Any = None) -> AsyncIte
             deadline_seconds=settings.request_deadline_seconds,
         )
         stop = asyncio.Event()
-        tasks = [
-            asyncio.create_task(work(stop)) for work in (core.worker.run, revocations.run, refusals.run)
-        ]
+        tasks = [asyncio.create_task(work(stop)) for work in (core.worker.run, revocations.run, refusals.run)]
         try:
             yield Service(app, core, api, tokens)
         finally:

@@ -75,7 +75,9 @@ def _named_tenant(ex: Exchange, actor: Actor) -> str:
     if named is None:
         if route is not None and "{id}" not in route.template:
             return ALL_TENANTS
-        raise Malformed(f"say which tenant in {H_TENANT}", [FieldError(f"header/{H_TENANT}", "required for this token")])
+        raise Malformed(
+            f"say which tenant in {H_TENANT}", [FieldError(f"header/{H_TENANT}", "required for this token")]
+        )
     return named
 
 

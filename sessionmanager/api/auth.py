@@ -201,8 +201,8 @@ class Verifier:
     def _forget_if_keys_moved(self) -> bool:
         assert self._keys is not None
         epoch = self._keys.epoch
-        if epoch == self._epoch and epoch is not None:
-            return False
+        if epoch == self._epoch:
+            return False  # nothing is ever remembered while it is None
         self._epoch = epoch
         self._known.clear()
         return True

@@ -1,4 +1,5 @@
-"""What all routes share: the core behind them, and the small steps from a request to a call and from a view to bytes."""
+"""What all routes share: the core behind them, and the small steps from a request to a call and from a view to
+bytes."""
 
 from __future__ import annotations
 

@@ -200,8 +200,6 @@ def _read_key(entry: object) -> JwksKey | None:
     operations: object = jwk.get("key_ops", ["verify"])
     if jwk.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         return None
-    if "d" in jwk or "k" in jwk:
-        return None  # a secret that was published is none
     kid = jwk.get("kid")
     if kid is not None and not isinstance(kid, str):
         return None
@@ -217,7 +215,8 @@ def _read_key(entry: object) -> JwksKey | None:
 
 
 def _load(jwk: Mapping[str, Any]) -> tuple[PublicKey, frozenset[str]] | None:
-    """The key, with the algorithms its type fits; None for types, curves and sizes that are not taken."""
+    """The key, with the algorithms its type fits; None for types, curves and sizes that are not taken, and for a key
+    that is not public: what was published is no secret."""
     members = {name: value for name, value in jwk.items() if isinstance(value, str)}
     try:
         if members.get("kty") == "RSA":

@@ -149,7 +149,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         # Nothing can be over a bound in a request that came in one small piece.
-        if False:
+        if self._fed > self.bounds.header_line_bytes_max or len(self.headers) > HEADERS_MAX:
             self._check_header_sizes()
         if len(self.pipeline) >= PIPELINED_MAX:
             raise _TooLargeHeaders

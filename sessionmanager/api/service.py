@@ -13,7 +13,9 @@ from sessionmanager.words import TierName
 class ServiceState:
     """One a process. `draining` is set at the first signal, before connections are closed."""
 
-    def __init__(self, guards: Mapping[TierName, Guard], backends: Mapping[TierName, str], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, guards: Mapping[TierName, Guard], backends: Mapping[TierName, str], clock: Callable[[], float]
+    ) -> None:
         self._guards = guards
         self._backends = backends
         self._clock = clock

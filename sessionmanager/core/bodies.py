@@ -41,7 +41,9 @@ def session_prefix(key: Key) -> str:
 class Bodies:
     """One a process; shares the tiers with the ledger."""
 
-    def __init__(self, warm: WarmBodies, cold: Cold, keys: SessionKeys, *, cache_bytes_max: int = 64 * 1024 * 1024) -> None:
+    def __init__(
+        self, warm: WarmBodies, cold: Cold, keys: SessionKeys, *, cache_bytes_max: int = 64 * 1024 * 1024
+    ) -> None:
         self.warm = warm
         self.cold = cold
         self._keys = keys
@@ -100,7 +102,8 @@ class Bodies:
         data = pack(body.canonical)
         for i in range(PUTS_MAX):
             try:
-                return await self.warm.put_body(key, body.ref.id, data)
+                await self.warm.put_body(key, body.ref.id, data)
+                return
             except OutcomeUnknown:
                 if i == PUTS_MAX - 1:
                     raise

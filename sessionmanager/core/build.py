@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from sessionmanager.core.command import Who
+from sessionmanager.core.command import Who, entry_id_hash
 from sessionmanager.model import instants
 from sessionmanager.model.change import Change, KeyRecord, Listing, Trail
 from sessionmanager.model.codec import Stored, encode_head
@@ -15,7 +15,6 @@ from sessionmanager.model.entry import Draft, Entry, StoredEntry
 from sessionmanager.model.head import Head
 from sessionmanager.model.listing import listing_of
 from sessionmanager.model.timers import Policy, next_due, tail_is_over
-from sessionmanager.core.command import entry_id_hash
 from sessionmanager.words import Instant, Key, Placement, TierName
 
 LISTING_LAG_SECONDS: Final = 5.0
@@ -52,7 +51,9 @@ class Amendment(NamedTuple):
 def chosen_ids(drafts: tuple[Draft, ...], entries: tuple[Entry, ...]) -> tuple[tuple[bytes, int], ...]:
     """The ids that clients chose, with their places."""
     return tuple(
-        (entry_id_hash(entry.id), entry.seq) for draft, entry in zip(drafts, entries, strict=True) if draft.id is not UNSET
+        (entry_id_hash(entry.id), entry.seq)
+        for draft, entry in zip(drafts, entries, strict=True)
+        if draft.id is not UNSET
     )
 
 
@@ -117,7 +118,7 @@ def visible(
     """The change of a commit that callers see. `head` is the folded head, at the next rev."""
     before = source.stored.head if source is not None else None
     restored = source.restored if source is not None else None
-    head = with_timers(head, before, "warm", policy, now)
+    head = with_timers(head, before, "warm", policy, now, renew=restored is not None)
     stored, changed = encode_head(head, source.stored if source is not None and restored is None else None)
     if source is not None and restored is None:
         assert source.stored.parts.keys() >= set(changed), "a part was changed that its source does not hold"

@@ -74,7 +74,7 @@ def build_core(
     warm: Warm,
     cold: Cold,
     master: MasterKey,
-    settings: CoreSettings = CoreSettings(),
+    settings: CoreSettings | None = None,
     *,
     events: CoreEvents | None = None,
     random_bytes: Callable[[int], bytes] = os.urandom,
@@ -82,6 +82,7 @@ def build_core(
 ) -> Core:
     """A core over open tiers. random_bytes, sleep: injected, so that a seed replays a whole run."""
     heard = events or CoreEvents()
+    settings = settings or CoreSettings()
     policy = settings.policy
     keys = SessionKeys(master, warm)
     bodies = Bodies(warm, cold, keys, cache_bytes_max=settings.body_cache_bytes_max)
@@ -92,6 +93,11 @@ def build_core(
 
     sealer = Sealer(warm, bodies, policy, new_id)
     nudged: list[Callable[[Key], None]] = []
+
+    def nudge(key: Key) -> None:
+        for tell in nudged:  # the worker, which needs the ledger and is made after it
+            tell(key)
+
     ledger = Ledger(
         hot,
         warm,
@@ -103,7 +109,7 @@ def build_core(
         rng=random.Random(random_bytes(8)),
         new_id=random_bytes,
         sleep=sleep,
-        nudge=lambda key: [tell(key) for tell in nudged] and None,
+        nudge=nudge,
     )
     history = History(warm, bodies)
     reads = Reads(ledger, hot, warm, thaw, history, lease_seconds=settings.hot_lease_seconds, events=heard)

@@ -74,7 +74,14 @@ class History:
         return Lines(found, reached, not first <= position <= last)
 
     async def _tail_chunk(
-        self, key: Key, head: Head, span: Range, position: int, first: int, last: int, tail: Sequence[StoredEntry] | None
+        self,
+        key: Key,
+        head: Head,
+        span: Range,
+        position: int,
+        first: int,
+        last: int,
+        tail: Sequence[StoredEntry] | None,
     ) -> list[StoredEntry]:
         low = max(first, head.work.tail_first_seq)
         lower, upper = (low, position) if span.descending else (position, last)

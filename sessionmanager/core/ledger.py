@@ -1,8 +1,8 @@
 """The ledger: the one place that writes sessions, and the only one that knows how the tiers play together.
 
-Every write is a compare-and-set in warm. Whoever loses a race decides again from the newest head; whoever gets no answer
-finds out whether the write stands, and never guesses (reliability notes, corrections 1 to 3). An error that was decided
-on a hot copy is decided again on warm before a caller hears it.
+Every write is a compare-and-set in warm. Whoever loses a race decides again from the newest head; whoever gets no
+answer finds out whether the write stands, and never guesses (reliability notes, corrections 1 to 3). An error that was
+decided on a hot copy is decided again on warm before a caller hears it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import asyncio
 import os
 import random
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
 
 from sessionmanager.core.build import Amendment, Source, chosen_ids, hidden, visible
 from sessionmanager.core.command import Command, Decided, RequestKey, Who, Written, entry_id_hash, receipt
-from sessionmanager.core.send import send
+from sessionmanager.core.send import Outcome, send
 from sessionmanager.core.turns import Turns
 from sessionmanager.errors import (
     AlreadyExists,
@@ -160,7 +161,7 @@ class Ledger:
     async def _create(
         self, key: Key, who: Who, drafts: tuple[Draft, ...], keys: KeyRing, request: RequestKey | None
     ) -> Written:
-        now = self.warm.now()
+        as_of = now = self.warm.now()
         entries = place(drafts, entry_count=0, version=1, now=now, actor=who.subject)
         lines = tuple(encode_entry(entry) for entry in entries)
         check_sizes([line.data for line in lines], self.bounds, skip=_own_lines(drafts))
@@ -169,8 +170,9 @@ class Ledger:
             head = fold(head, entries[1:], rev=1, size=sum(len(line.data) for line in lines[1:]))
         answer = receipt(key, 1, head.status, Decided(drafts), 0)
         change = self._change(None, head, key, who, "create", request, answer, drafts, entries, lines, now)
-        if await self._send(change):
-            return await self._landed(change, answer, lines, now)
+        outcome = await self._send(change)
+        if outcome == "committed" or (outcome == "stands" and request is None):
+            return await self._landed(change, answer, lines, as_of)
         loaded = await self.warm.load(key)
         if request is not None:
             replay = await self.replay(key, request)
@@ -193,11 +195,17 @@ class Ledger:
                     return prepared
                 source = await self.exact(key)
                 continue
-            change, answer, lines, now = prepared
-            if await self._send(change):
-                written = await self._landed(change, answer, lines, now)
+            change, answer, lines, as_of = prepared
+            outcome = await self._send(change)
+            if outcome == "committed" or (outcome == "stands" and request is None):
+                written = await self._landed(change, answer, lines, as_of)
                 return written._replace(tier=source.tier)
-            await self._pause(i)
+            if outcome == "stands":
+                # The same request was sent to another replica, or its first answer was lost: what stands may have
+                # been decided on another head than ours, so the one true answer is the one that was kept.
+                await self._forget_copy(key)
+            else:
+                await self._pause(i)
             source = await self.exact(key)
         raise Contended
 
@@ -213,7 +221,8 @@ class Ledger:
         known = await self._known_ids(key, command.entry_ids)
         stored = source.stored
         head = stored.head
-        now = max(self.warm.now(), head.pulse.updated_at)
+        as_of = self.warm.now()
+        now = max(as_of, head.pulse.updated_at)
         decided = command.decide(head, known, now)
         count = head.pulse.entry_count
         if not decided.drafts:
@@ -232,7 +241,7 @@ class Ledger:
         change = self._change(
             source, after, key, who, command.action, request, answer, decided.drafts, entries, lines, now
         )
-        return change, answer, lines, now
+        return change, answer, lines, as_of
 
     def _must_seal(self, head: Head) -> bool:
         policy = self.policy
@@ -287,9 +296,7 @@ class Ledger:
         found = await self.warm.find_entry_ids(key, tuple(hashes))
         return {hashes[name]: seq for name, seq in found.items()}
 
-    async def _landed(
-        self, change: Change, answer: bytes, lines: tuple[StoredEntry, ...], as_of: Instant
-    ) -> Written:
+    async def _landed(self, change: Change, answer: bytes, lines: tuple[StoredEntry, ...], as_of: Instant) -> Written:
         await self._tell_hot(change, as_of)
         self._events.commit(change.trail.action if change.trail is not None else "move")
         if change.due_at is not None and change.due_at <= as_of:
@@ -298,9 +305,7 @@ class Ledger:
 
     # -- changes that nobody sees
 
-    async def amend(
-        self, key: Key, decide: Callable[[Stored, Instant], Amendment | None]
-    ) -> Stored | None:
+    async def amend(self, key: Key, decide: Callable[[Stored, Instant], Amendment | None]) -> Stored | None:
         """Change parts of a head under `rev` alone; `decide` sees it as warm holds it, a stub included, and answers
         None where there is nothing left to do. Answers the head after, or None. Raises NotFound, Erased, Contended."""
         return await self._own_task(self._in_turn(key, self._amend(key, decide)))
@@ -315,7 +320,7 @@ class Ledger:
             if amendment is None:
                 return None
             change = hidden(stored, amendment, self.new_id(16), self.policy, now)
-            if await self._send(change):
+            if await self._send(change) != "lost":
                 await self._tell_hot(change, now)
                 if change.due_at is not None and change.due_at <= now:
                     self._nudge(key)
@@ -339,20 +344,20 @@ class Ledger:
         version = trail.version if trail is not None and trail.version is not None else 0
         stored = Stored(key, expected_rev + 1, version, {}, tombstone=tombstone)
         change = Change(key, expected_rev, stored, (), self.new_id(16), due_at, trail=trail)
-        if not await self._send(change):
+        if await self._send(change) == "lost":
             return False
         await self._tell_hot(change, now, for_ever=True)
         return True
 
     # -- shared steps
 
-    async def _send(self, change: Change) -> bool:
+    async def _send(self, change: Change) -> Outcome:
         return await send(self.warm, change, self._events, self._pause)
 
     async def _tell_hot(self, change: Change, as_of: Instant, *, for_ever: bool = False) -> None:
         """Then hot, then the doorbell; neither can make a commit fail."""
         self.raise_floor(change.key, change.rev + 1)
-        try:
+        with suppress(TierUnavailable):  # the guard has counted it; the lease bounds what a copy left behind may show
             if for_ever:
                 await self.hot.drop_for_ever(change.key)
             else:
@@ -360,8 +365,10 @@ class Ledger:
             if change.stored.placement == "cold":
                 await self.hot.drop(change.key)  # a stub is no copy of anything
             await self.hot.ring(change.key, change.stored.version)
-        except TierUnavailable:
-            pass  # the guard has counted it; the lease bounds what a copy left behind may show
+
+    async def _forget_copy(self, key: Key) -> None:
+        with suppress(TierUnavailable):  # the lease bounds what it may show
+            await self.hot.drop(key)
 
     async def _pause(self, i: int) -> None:
         await self._sleep(self._rng.random() * PAUSE_SECONDS * min(2**i, 16))

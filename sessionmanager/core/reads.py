@@ -7,6 +7,7 @@ A plain read is linearizable while nothing is broken and at most one lease old w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple, Protocol
 
 from sessionmanager.core.history import History, Lines, Moved, Range
@@ -71,18 +72,18 @@ class Reads:
         self._events = events
 
     async def view(self, key: Key, *, lines: int, min_version: int = 0, latest: bool = False) -> View:
-        """The head and its newest `lines` lines. Raises NotFound, Erased, MinVersionAhead, TierUnavailable, DataCorrupt.
+        """The head and its newest `lines` lines. Raises NotFound, Erased, MinVersionAhead, TierUnavailable,
+        DataCorrupt.
 
         Cost: one read of hot; where that may not be trusted, one of warm; one object where the session is archived;
         one body more for every segment that `lines` reach into.
         """
         copy = None if latest else await self._recall(key)
-        if copy is not None:
-            if self._is_fresh(copy) and copy.stored.version >= min_version:
-                tail = _newest(copy, lines)
-                if tail is not None:
-                    self._events.read("hot", True)
-                    return View(copy.stored, tail, "hot")
+        if copy is not None and self._is_fresh(copy) and copy.stored.version >= min_version:
+            tail = _newest(copy, lines)
+            if tail is not None:
+                self._events.read("hot", True)
+                return View(copy.stored, tail, "hot")
         self._events.read("hot", False)
         try:
             return await self._from_warm(key, lines, min_version, latest)
@@ -192,10 +193,8 @@ class Reads:
             return None
 
     async def _end_fill(self, key: Key, token: str, copy: Copy) -> None:
-        try:
+        with suppress(TierUnavailable):  # the guard has counted it; the next reader tries again
             await self._hot.end_fill(key, token, copy)
-        except TierUnavailable:
-            pass  # the guard has counted it; the next reader tries again
 
 
 def _newest(copy: Copy, lines: int) -> tuple[StoredEntry, ...] | None:

@@ -13,6 +13,9 @@ SENDS_MAX: Final = 4
 """How often the very same compare-and-set is sent before its outcome is told to be unknown."""
 
 Verdict = Literal["stands", "lost", "unmoved"]
+Outcome = Literal["committed", "stands", "lost"]
+"""`committed`: warm said yes. `stands`: no or another answer came, but a commit with this id is there. `lost`: it can
+never land any more."""
 
 
 class SendEvents(Protocol):
@@ -22,10 +25,8 @@ class SendEvents(Protocol):
     def unknown(self, resolved: bool) -> None: ...
 
 
-async def send(
-    warm: WarmHeads, change: Change, events: SendEvents, pause: Callable[[int], Awaitable[None]]
-) -> bool:
-    """True: it stands. False: it lost for good, decide again.
+async def send(warm: WarmHeads, change: Change, events: SendEvents, pause: Callable[[int], Awaitable[None]]) -> Outcome:
+    """Whether the change stands.
 
     Raises TierUnavailable (nothing was ever sent that could stand) or OutcomeUnknown (nobody can say now; a repeat with
     the same commit id will). Cost: one write; two reads more after a mismatch or a lost answer.
@@ -34,7 +35,7 @@ async def send(
     for i in range(SENDS_MAX):
         try:
             await warm.commit(change)
-            return True
+            return "committed"
         except RevConflict:
             events.conflict()
         except OutcomeUnknown:
@@ -47,7 +48,7 @@ async def send(
         if verdict != "unmoved":
             if doubt:
                 events.unknown(True)
-            return verdict == "stands"
+            return verdict
         await pause(i)
     events.unknown(False)
     raise OutcomeUnknown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from msgspec import UNSET, Raw
@@ -129,9 +130,7 @@ class Sessions:
 
     # -- writing
 
-    async def append(
-        self, key: Key, drafts: Sequence[Draft], who: Who, request: RequestKey | None = None
-    ) -> Written:
+    async def append(self, key: Key, drafts: Sequence[Draft], who: Who, request: RequestKey | None = None) -> Written:
         """Append a batch in one commit; lines that the session has already are not added again.
 
         Raises NotFound, Erased, IllegalTransition, TooLarge, Invalid, KeyReused, Contended, OutcomeUnknown.
@@ -161,9 +160,7 @@ class Sessions:
         """
 
         def decided(head: Head, known: Mapping[str, int], now: Instant) -> Decided:
-            return Decided(
-                decide.patch(head, body, is_merge=is_merge, expected=expected, bounds=self.ledger.bounds)
-            )
+            return Decided(decide.patch(head, body, is_merge=is_merge, expected=expected, bounds=self.ledger.bounds))
 
         return await self.ledger.commit(key, who, Command("patch", decided), request)
 
@@ -189,10 +186,8 @@ class Sessions:
         return written
 
     async def _drop_hot(self, key: Key) -> None:
-        try:
+        with suppress(TierUnavailable):  # the copy is right, only not needed; it goes by itself
             await self.ledger.hot.drop(key)
-        except TierUnavailable:
-            pass  # the copy is right, only not needed; it goes by itself
 
     async def resume(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -25,7 +25,7 @@ class Turns:
         return len(self._waiting)
 
     @asynccontextmanager
-    async def of(self, key: Key) -> AsyncIterator[None]:
+    async def of(self, key: Key) -> AsyncGenerator[None]:
         """Hold the session's turn. Raises Contended where too many wait already."""
         await self.take(key)
         try:

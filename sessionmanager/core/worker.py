@@ -86,7 +86,7 @@ class Moves:
         await self._ledger.hot.drop(key)
 
     async def _expire(self, key: Key) -> None:
-        await self._eraser.begin(key, SYSTEM, None)
+        await self._eraser.expire(key, SYSTEM)
 
 
 class Worker:

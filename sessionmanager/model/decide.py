@@ -7,7 +7,7 @@ and the same command always give the same drafts, so a lost race is decided agai
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -137,14 +137,14 @@ def age_seconds(head: Head, now: Instant) -> float:
     return max(0.0, instants.seconds_between(head.pulse.last_activity, now))
 
 
-def _status_draft(name: Transition, before: str, after: str, reason: str | None = None, error: str | None = None) -> Draft:
+def _status_draft(
+    name: Transition, before: str, after: str, reason: str | None = None, error: str | None = None
+) -> Draft:
     data = StatusData(transition=name, from_=before, reason=reason, error=error)
     return Draft(type="status", status=after, data=encode_data(data))
 
 
-def place(
-    drafts: Sequence[Draft], *, entry_count: int, version: int, now: Instant, actor: str
-) -> tuple[Entry, ...]:
+def place(drafts: Sequence[Draft], *, entry_count: int, version: int, now: Instant, actor: str) -> tuple[Entry, ...]:
     """The drafts as entries of one commit, after `entry_count` others. Ids that nobody chose are `e<seq>`."""
     entries: list[Entry] = []
     for seq, draft in enumerate(drafts, entry_count + 1):

@@ -69,7 +69,7 @@ def encode_data(data: StateData | StatusData) -> Raw:
 
 def begin(key: Key, entry: Entry, *, status: Status, size: int, keys: KeyRing | None = None) -> Head:
     """The head that the first entry of a log (a `state` entry with `created`) makes, at rev 1."""
-    assert entry.seq == 1 and entry.version == 1, "a log begins with entry 1 of version 1"
+    assert (entry.seq, entry.version) == (1, 1), "a log begins with entry 1 of version 1"
     created = _state.decode(entry.data or b"").created
     assert created is not UNSET, "a log begins with what was created"
     at = entry.recorded_at
@@ -169,7 +169,10 @@ class _Run:
         call_id = entry.call_id or ""
         if any(call.call_id == call_id for call in self.open_calls):
             return
-        calls = (*self.open_calls, OpenCall(call_id=call_id, name=entry.name or "", seq=entry.seq, at=entry.recorded_at))
+        calls = (
+            *self.open_calls,
+            OpenCall(call_id=call_id, name=entry.name or "", seq=entry.seq, at=entry.recorded_at),
+        )
         self.dropped += max(0, len(calls) - OPEN_CALLS_MAX)
         self.open_calls = calls[-OPEN_CALLS_MAX:]
 

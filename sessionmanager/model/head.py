@@ -153,8 +153,8 @@ class LastMessage(Struct, frozen=True, kw_only=True):
 class Ref(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Points to an immutable body: a segment (`level` 0) or a node of up to 16 references (`level` 1 and more).
 
-    `sha256` and `bytes` are of the canonical, uncompressed bytes. With `object` set the body lies in cold under that key
-    (`stored_sha256`, `stored_bytes` of what was put, encrypted under `key_id`), else in warm under `id`.
+    `sha256` and `bytes` are of the canonical, uncompressed bytes. With `object` set the body lies in cold under that
+    key (`stored_sha256`, `stored_bytes` of what was put, encrypted under `key_id`), else in warm under `id`.
     """
 
     id: str

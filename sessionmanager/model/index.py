@@ -25,7 +25,8 @@ class Body(NamedTuple):
 
 def segment(lines: Sequence[StoredEntry], body_id: str) -> Body:
     """The segment of these contiguous lines. Cost: one pass; only the first and last line are decoded whole."""
-    assert lines and lines[-1].seq - lines[0].seq + 1 == len(lines), "a segment is contiguous"
+    assert lines, "a segment is not empty"
+    assert lines[-1].seq - lines[0].seq + 1 == len(lines), "a segment is contiguous"
     canonical = join_lines(line.data for line in lines)
     first, last = decode_entry(lines[0].data), decode_entry(lines[-1].data)
     types = sorted({type_family(peek_entry(line.data).type) for line in lines})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import jsonpatch  # pyright: ignore[reportMissingTypeStubs]
 import jsonpointer  # pyright: ignore[reportMissingTypeStubs]
@@ -71,19 +71,26 @@ def apply_operations(document: Raw, operations: Raw, bytes_max: int) -> Raw:
     parsed = _decode_any(operations)
     if not isinstance(parsed, list):
         raise Invalid([FieldError("", "a JSON patch is an array of operations")])
-    steps: list[Any] = parsed
+    steps = cast("list[Any]", parsed)
     if len(steps) > OPERATIONS_MAX:
         raise Invalid([FieldError("", f"at most {OPERATIONS_MAX} operations")])
     current = _decode_any(document)
     for i, step in enumerate(steps):
         if not isinstance(step, dict):
             raise Invalid([FieldError(f"/{i}", "an operation is an object")])
+        operation = cast("dict[str, Any]", step)
         try:
-            current = jsonpatch.apply_patch(current, [step])
+            current = jsonpatch.apply_patch(current, [operation])
         except jsonpatch.JsonPatchTestFailed as error:
             raise Invalid([FieldError(f"/{i}", "the test does not hold")]) from error
-        except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, ValueError, KeyError) as error:
+        except (
+            jsonpatch.JsonPatchException,
+            jsonpointer.JsonPointerException,
+            TypeError,
+            ValueError,
+            KeyError,
+        ) as error:
             raise Invalid([FieldError(f"/{i}", "the operation does not apply to the session")]) from error
-        if step.get("op") == "copy" and len(_encode_any(current)) > bytes_max:
+        if operation.get("op") == "copy" and len(_encode_any(current)) > bytes_max:
             raise Invalid([FieldError(f"/{i}", f"the result is over {bytes_max} bytes")])
     return Raw(_encode_any(current))

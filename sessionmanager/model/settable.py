@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec import Raw
@@ -20,9 +20,7 @@ _members = msgspec.json.Decoder(dict[str, Raw])
 _PROFILE_FIELDS: Final = tuple(name for name in SETTABLE if name not in ("context", "realtime", "audio"))
 _DEFAULTS: Final[dict[str, Any]] = {"external_ids": {}, "labels": (), "metadata": {}}
 _AT: Final = re.compile(r" - at `\$(.*)`$")
-_DECODERS: Final = {
-    field.name: msgspec.json.Decoder(field.type) for field in msgspec.structs.fields(SettableFields)
-}
+_DECODERS: Final = {field.name: msgspec.json.Decoder(field.type) for field in msgspec.structs.fields(SettableFields)}
 
 
 def document(head: Head) -> dict[str, Raw]:
@@ -38,9 +36,7 @@ def changed_fields(before: dict[str, Raw], after: Raw) -> dict[str, Raw]:
     """The members of the patched document that differ; one that is gone counts as null."""
     now: dict[str, Raw] = _members.decode(after)
     names = [*before, *(name for name in now if name not in before)]
-    return {
-        name: now.get(name, NULL) for name in names if bytes(before.get(name, NULL)) != bytes(now.get(name, NULL))
-    }
+    return {name: now.get(name, NULL) for name in names if bytes(before.get(name, NULL)) != bytes(now.get(name, NULL))}
 
 
 def check(fields: dict[str, Raw], context_bytes_max: int, metadata_bytes_max: int) -> dict[str, Any]:
@@ -72,7 +68,7 @@ def check(fields: dict[str, Raw], context_bytes_max: int, metadata_bytes_max: in
 def _checked(name: str, value: Any) -> Any:
     if name == "expires_at" and value is not None:
         return instants.parse(value)
-    if name == "metadata":
+    if name == "metadata" and value:
         for key, raw in value.items():
             if bytes(raw)[:1] == b"[":
                 raise ValueError(f"{key}: an array; allowed are scalars and objects")
@@ -105,4 +101,4 @@ def apply(head: Head, values: dict[str, Any]) -> Head:
 
 
 def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(cast("list[Any]", value)) if isinstance(value, list) else value

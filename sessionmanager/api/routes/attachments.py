@@ -44,9 +44,7 @@ class AttachmentRoutes:
         return Reply(200, data, headers)
 
     async def delete(self, ex: Exchange) -> Reply:
-        written = await self._attachments.remove(
-            session_key(ex), ex.params["name"], who(ex), await request_key(ex)
-        )
+        written = await self._attachments.remove(session_key(ex), ex.params["name"], who(ex), await request_key(ex))
         return receipt_reply(written)
 
 

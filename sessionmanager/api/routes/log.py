@@ -16,8 +16,8 @@ from sessionmanager.api.context import (
 )
 from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.reply import Reply
-from sessionmanager.core.keys import CursorCodec
 from sessionmanager.core.history import Range
+from sessionmanager.core.keys import CursorCodec
 from sessionmanager.core.reads import View, join_entries
 from sessionmanager.wire.queries import ListEntries
 from sessionmanager.wire.requests import AppendBody
@@ -35,9 +35,7 @@ class LogRoutes:
 
     async def append(self, ex: Exchange) -> Reply:
         sent = await ex.read(AppendBody)
-        written = await self._sessions.append(
-            session_key(ex), drafts_of(sent.entries), who(ex), await request_key(ex)
-        )
+        written = await self._sessions.append(session_key(ex), drafts_of(sent.entries), who(ex), await request_key(ex))
         return receipt_reply(written, 201 if written.committed or written.replayed else 200)
 
     async def entries(self, ex: Exchange) -> Reply:

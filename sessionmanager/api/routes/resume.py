@@ -101,9 +101,7 @@ class ResumeRoutes:
         running, interrupted = open_calls(head)
         cursor = None
         if handed.omitted > 0:
-            cursor = entries_cursor(
-                self._api.cursors, key, handed.after, handed.before, frozenset(), handed.descending
-            )
+            cursor = entries_cursor(self._api.cursors, key, handed.after, handed.before, frozenset(), handed.descending)
         rest = {
             "function_calls": {"open": running, "interrupted": interrupted},
             "partial_turn": partial_turn(head),
@@ -190,5 +188,3 @@ def _oldest_within(lines: Sequence[StoredEntry], max_bytes: int | None) -> Seque
         if size > max_bytes:
             return lines[:i]
     return lines
-
-

@@ -121,8 +121,18 @@ class SessionRoutes:
         query = ex.query(ListSessions)
         terms = [term(name, value) for name in _FILTERS if (value := getattr(query, name)) is not None]
         terms += [metadata_term(name, value) for name, value in query.metadata.items()]
-        context = encode(("sessions", ex.tenant, terms, query.sort, query.created_after, query.created_before,
-                          query.active_after, query.active_before))  # fmt: skip
+        context = encode(
+            (
+                "sessions",
+                ex.tenant,
+                terms,
+                query.sort,
+                query.created_after,
+                query.created_before,
+                query.active_after,
+                query.active_before,
+            )
+        )
         after = None
         if query.cursor is not None:
             at, session_id = self._api.cursors.decode(query.cursor, context=context)

@@ -1,8 +1,8 @@
 """Archive: the body of a session that nobody needs moves to cold; a stub stays in warm.
 
 1. offload every sealed body   2. intent: the object's name, by compare-and-set   3. put the body (parts and tail), read
-it back   4. list warm's bodies   5. the stub by compare-and-set, only if `rev` is still that of the body   6. look again,
-delete what warm still holds, let the intent go   7. remove the object of an earlier archive.
+it back   4. list warm's bodies   5. the stub by compare-and-set, only if `rev` is still that of the body   6. look
+again, delete what warm still holds, let the intent go   7. remove the object of an earlier archive.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Collect: forget bodies that no head refers to. Fence, look again, delete (reliability notes, correction 6).
 
-1. list the bodies   2. fence: a compare-and-set that moves `rev`, so that every one in flight is void   3. load the head
-again   4. delete what was listed and is not referred to. A body written after the list is never touched; a body on the
-list can only be referred to by a commit that landed before the fence, and is then seen in 3.
+1. list the bodies   2. fence: a compare-and-set that moves `rev`, so that every one in flight is void   3. load the
+head again   4. delete what was listed and is not referred to. A body written after the list is never touched; a body on
+the list can only be referred to by a commit that landed before the fence, and is then seen in 3.
 """
 
 from __future__ import annotations
@@ -105,5 +105,6 @@ def holds_intent(head: Head, kind: str, intent_id: str) -> bool:
 def collected(head: Head, intent_id: str) -> tuple[Intent, ...]:
     """The intents with this one's pointer written: nothing in cold is left to be undone, warm may be cleaned."""
     return tuple(
-        replace(intent, kind="collect", objects=()) if intent.id == intent_id else intent for intent in head.work.intents
+        replace(intent, kind="collect", objects=()) if intent.id == intent_id else intent
+        for intent in head.work.intents
     )

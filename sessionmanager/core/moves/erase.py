@@ -2,8 +2,8 @@
 
 1. tombstone by compare-and-set: the session's keys, parts and lines go in the same commit, so that late uploads, old
 object versions and backups of cold are noise at once   2. drop hot for ever and wait one lease: no trusted copy is left
-3. answer 202   4. a line in the erasure ledger in cold   5. what is left in warm   6. the objects   7. an upload deadline
-later, the objects again   8. the receipt is `complete`. Steps 4 to 8 are the worker's, each safe to repeat.
+3. answer 202   4. a line in the erasure ledger in cold   5. what is left in warm   6. the objects   7. an upload
+deadline later, the objects again   8. the receipt is `complete`. Steps 4 to 8 are the worker's, each safe to repeat.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from sessionmanager.core.ledger import Ledger
 from sessionmanager.errors import Contended, Erased, RevConflict
 from sessionmanager.model import instants
 from sessionmanager.model.change import Trail
+from sessionmanager.model.codec import Stored
 from sessionmanager.model.head import Tombstone
 from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.words import Instant, Key
@@ -78,13 +79,30 @@ class Eraser:
     async def begin(self, key: Key, who: Who, request: RequestKey | None) -> Erasure:
         """Steps 1 and 2. Raises NotFound; Erased, except for a repeat with the same key, which is answered again."""
         tombstone = await self._bury(key, who, request)
+        assert tombstone is not None, "erased on request"
+        return await self._begun(key, tombstone)
+
+    async def expire(self, key: Key, who: Who) -> Erasure | None:
+        """The same if `expires_at` has passed; it is looked at again under the compare-and-set, since a caller may
+        just have moved it."""
+        tombstone = await self._bury(key, who, None, only_if=_has_expired)
+        return None if tombstone is None else await self._begun(key, tombstone)
+
+    async def _begun(self, key: Key, tombstone: Tombstone) -> Erasure:
         self._bodies.forget(key)
         await self._sleep(self._lease_seconds)
         receipt = _receipt(key, tombstone)
         await self._keep(key.tenant, receipt)
         return receipt
 
-    async def _bury(self, key: Key, who: Who, request: RequestKey | None) -> Tombstone:
+    async def _bury(
+        self,
+        key: Key,
+        who: Who,
+        request: RequestKey | None,
+        *,
+        only_if: Callable[[Stored, Instant], bool] = lambda stored, now: True,
+    ) -> Tombstone | None:
         scope = request.scope.hex() if request is not None else None
         for _ in range(BURIALS_MAX):
             stored = (await self._warm.load(key)).stored
@@ -93,6 +111,8 @@ class Eraser:
                     return stored.tombstone
                 raise Erased
             now = self._warm.now()
+            if not only_if(stored, now):
+                return None
             tombstone = Tombstone(erasure_id=self._new_id(), erased_at=now, request=scope)
             trail = Trail(now, key.tenant, who.subject, "erase", "allowed", key.id, stored.version, who.request_id)
             if await self._ledger.bury(key, tombstone, expected_rev=stored.rev, due_at=now, trail=trail):
@@ -143,6 +163,11 @@ class Eraser:
             await self._warm.put_record(tenant, RECORD_KIND, receipt.erasure_id, _encode(receipt), rev=rev)
         except RevConflict:
             pass  # another worker has just written the same receipt
+
+
+def _has_expired(stored: Stored, now: Instant) -> bool:
+    expires_at = stored.head.profile.expires_at
+    return expires_at is not None and expires_at <= now
 
 
 def _receipt(key: Key, tombstone: Tombstone) -> Erasure:

@@ -2,8 +2,8 @@
 
 1. intent: the names of all objects, by compare-and-set   2. put each, read it back   3. list warm's bodies   4. one
 compare-and-set: references point to cold, full levels fold into nodes, the intent turns to `collect`   5. look again,
-delete the bodies in warm   6. let the intent go. Whoever finds an old intent gives it up (`collect.py`) and the next run
-begins anew under other names.
+delete the bodies in warm   6. let the intent go. Whoever finds an old intent gives it up (`collect.py`) and the next
+run begins anew under other names.
 """
 
 from __future__ import annotations

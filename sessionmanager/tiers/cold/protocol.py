@@ -22,7 +22,8 @@ class Cold(Protocol):
         ...
 
     async def list(self, prefix: str) -> list[str]:
-        """All names that begin with `prefix` (which ends in `/`), sorted; for erasing and scrubbing, never for truth."""
+        """All names that begin with `prefix` (which ends in `/`), sorted; for erasing and scrubbing, never for
+        truth."""
         ...
 
     async def remove(self, name: str) -> None:

@@ -1,9 +1,9 @@
 """Hot: copies of recent heads with their tails, and a doorbell. Only latency may depend on it.
 
 The protocol keeps a plain GET linearizable while nothing is broken, and at most one lease behind whatever is broken
-(reliability notes, correction 3): a fill needs a token taken before warm was read, a commit moves a copy from exactly its
-predecessor or drops it, nobody shows a copy under the floor, and a copy is trusted for one lease counted from before
-the warm call that made it.
+(reliability notes, correction 3): a fill needs a token taken before warm was read, a commit moves a copy from exactly
+its predecessor or drops it, nobody shows a copy under the floor, and a copy is trusted for one lease counted from
+before the warm call that made it.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from sessionmanager.model import instants
 from sessionmanager.model.change import Change, KeyRecord, Trail
 from sessionmanager.model.codec import frame
 from sessionmanager.model.entry import StoredEntry
-from sessionmanager.tiers.warm import sqlite_lists, sqlite_operations, sqlite_reads, sqlite_trail
+from sessionmanager.tiers.warm import sqlite_lists, sqlite_operations, sqlite_reads
 from sessionmanager.tiers.warm.protocol import ListPage, ListQuery, Loaded, Record, TrailPage, TrailQuery, Warm
 from sessionmanager.tiers.warm.sqlite_errors import code_of, is_fatal, translated
 from sessionmanager.tiers.warm.sqlite_files import path_of, prepare
@@ -240,7 +240,7 @@ class SqliteWarm:
             await self._writer.run(lambda changes: sqlite_operations.note(changes, lines))
 
     async def trail(self, query: TrailQuery) -> TrailPage:
-        return await self._far(sqlite_trail.trail, query)
+        return await self._far(sqlite_lists.trail, query)
 
     async def counts(self, tenant: str | None) -> Mapping[tuple[str, str], int]:
         return await self._far(sqlite_lists.counts, tenant)

@@ -15,8 +15,8 @@ from sessionmanager.tiers.warm.sqlite_schema import (
     PART_BITS,
     ROW_PARTS,
     SEQ_BITS,
-    TRAIL_BITS,
 )
+from sessionmanager.tiers.warm.sqlite_trail import Line, TrailWriter
 from sessionmanager.words import Instant, Key
 
 SEATS_MAX: Final = 8_192
@@ -25,8 +25,6 @@ TENANTS_MAX: Final = 8_192
 
 _APPEND: Final = "UPDATE sessions SET rev = ?, version = ?, last = ?, pulse = ?, work = ? WHERE no = ? AND rev = ?"
 _ENTRY: Final = "INSERT INTO entries VALUES (?, ?)"
-_TRAIL: Final = "INSERT INTO trail VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_NO_LINE: Final = (None, None, None, None, None, None)
 
 
 class Overtaken(Exception):
@@ -63,13 +61,17 @@ class Changes:
         self._execute = cursor.execute
         self._seats: dict[Key, Seat] = {}
         self._tenants: dict[str, int] = {}
-        self._ends: dict[int, int] = {}
+        self._trail = TrailWriter(cursor)
 
     def forget(self) -> None:
         """Forget everything: the transaction that it was learned in did not last."""
         self._seats.clear()
         self._tenants.clear()
-        self._ends.clear()
+        self._trail.forget()
+
+    def flush(self) -> None:
+        """Write what was gathered. Before COMMIT, always."""
+        self._trail.flush()
 
     def commit(self, change: Change) -> None:
         """Write all that the change names. Raises RevConflict before the first statement that writes."""
@@ -82,7 +84,7 @@ class Changes:
         elif seat is None or seat.rev != change.rev:
             raise RevConflict
         execute = self._execute
-        pos = self.next_pos(seat.tenant)
+        pos = self._trail.place(seat.tenant)
         if (
             change.changed == ROW_PARTS
             and change.due_at == seat.due_at
@@ -111,13 +113,7 @@ class Changes:
             execute(_ENTRY, (first | seq, frame(data)))
             if seq < seat.tail_from:  # the tail of an archived session comes back with its first commit
                 seat.tail_from = seq
-        line = change.trail
-        told = (
-            _NO_LINE
-            if line is None
-            else (line.at, line.actor, line.action, line.outcome, line.version, line.request_id)
-        )
-        execute(_TRAIL, (pos, seat.no, seat.last, change.rev + 1, change.commit_id, *told, None))
+        self._trail.add(seat.tenant, _line(seat, change.trail, change.rev + 1, change.commit_id))
         seat.rev = change.rev + 1
         seat.last = pos
         if change.tail_from > seat.tail_from:
@@ -169,32 +165,17 @@ class Changes:
         assert tenant is not None
         return tenant
 
-    def next_pos(self, tenant: int) -> int:
-        """The place of the tenant's next line in the trail."""
-        end = self._ends.get(tenant)
-        if end is None:
-            first = tenant << TRAIL_BITS
-            row = self._execute(
-                "SELECT max(pos) FROM trail WHERE pos >= ? AND pos < ?", (first, first + (1 << TRAIL_BITS))
-            ).fetchone()
-            if len(self._ends) >= TENANTS_MAX:
-                self._ends.clear()
-            end = row[0] or first
-        self._ends[tenant] = end + 1
-        return end + 1
-
     def note(self, line: Trail) -> None:
         """A line that no commit carries: in the chain of its session, or found by the name it gives if none is."""
         tenant = self.made(line.tenant)
         seat = self.seat(Key(line.tenant, line.session)) if line.session is not None else None
-        pos = self.next_pos(tenant)
-        told = (line.at, line.actor, line.action, line.outcome, line.version, line.request_id)
-        if seat is None:
-            self._execute(_TRAIL, (pos, None, None, None, None, *told, line.session))
-        else:
-            self._execute(_TRAIL, (pos, seat.no, seat.last, None, None, *told, None))
+        pos = self._trail.place(tenant)
+        self._trail.add(tenant, _line(seat, line, None, None))
+        if seat is not None:
             self._execute("UPDATE sessions SET last = ? WHERE no = ?", (pos, seat.no))
             seat.last = pos
+        elif line.session is not None:
+            self._execute("INSERT INTO trail_named VALUES (?, ?, ?)", (tenant, line.session, pos))
 
     # -- what few commits do
 
@@ -302,6 +283,15 @@ class Changes:
                 " ON CONFLICT (tenant, status, placement) DO UPDATE SET count = count + excluded.count",
                 (tenant, listing.status, listing.placement, by),
             )
+
+
+def _line(seat: Seat | None, line: Trail | None, rev: int | None, commit_id: bytes | None) -> Line:
+    no, prev = (None, None) if seat is None else (seat.no, seat.last)
+    if line is None:
+        return Line(no, prev, rev, commit_id)
+    named = line.session if seat is None else None
+    told = (line.at, line.actor, line.action, line.outcome, line.version, line.request_id)
+    return Line(no, prev, rev, commit_id, *told, named)
 
 
 def hashed(session_id: str) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from sessionmanager.model.codec import Stored, unframe
-from sessionmanager.tiers.warm.protocol import ListPage, ListQuery, Position
+from sessionmanager.tiers.warm import sqlite_trail
+from sessionmanager.tiers.warm.protocol import ListPage, ListQuery, Position, TrailPage, TrailQuery
 from sessionmanager.tiers.warm.sqlite_reads import snapshot
 from sessionmanager.tiers.warm.sqlite_schema import FAR_PARTS, PART_BITS
 from sessionmanager.words import Instant, Key
@@ -106,6 +107,11 @@ def _summary(connection: sqlite3.Connection, key: Key, no: int) -> Stored:
     if profile is not None:
         parts["profile"] = unframe(profile[0])
     return Stored(key, rev, version, parts, placement=placement)
+
+
+def trail(connection: sqlite3.Connection, query: TrailQuery) -> TrailPage:
+    with snapshot(connection):
+        return sqlite_trail.page(connection, query)
 
 
 def due(connection: sqlite3.Connection, now: Instant, limit: int) -> list[Key]:

@@ -4,8 +4,8 @@ Positions: rows that belong to one session or one tenant lie side by side under 
 touches one leaf and a range is one seek: `entries` under `no << 32 | seq`, `parts` under `no << 3 | part`, `trail`
 under `tenant << 40 | n`. A row of such a table may fill its page; WITHOUT ROWID would spill it at a quarter.
 
-The audit trail is also the memory of commit ids: the lines of a session form a chain (`sessions.last`, then
-`trail.prev`), so that finding a commit needs no index, and an append dirties no page for one.
+The audit trail is also the memory of commit ids: the lines of a session form a chain from `sessions.last` on, so that
+finding a commit needs no index, and an append dirties no page for one (`sqlite_trail`).
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ _VERSION_1: Final = (
     "CREATE INDEX sessions_erased ON sessions (tenant, hash) WHERE hash IS NOT NULL",
     "CREATE TABLE parts (pos INTEGER PRIMARY KEY, data BLOB NOT NULL)",
     "CREATE TABLE entries (pos INTEGER PRIMARY KEY, data BLOB NOT NULL)",
-    """CREATE TABLE trail (
-        pos INTEGER PRIMARY KEY, session INTEGER, prev INTEGER, rev INTEGER, commit_id BLOB, at TEXT, actor TEXT,
-        action TEXT, outcome TEXT, version INTEGER, request_id TEXT, named TEXT)""",
-    "CREATE INDEX trail_named ON trail (named) WHERE named IS NOT NULL",
+    "CREATE TABLE trail (pos INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+    """CREATE TABLE trail_named (
+        tenant INTEGER NOT NULL, named TEXT NOT NULL, pos INTEGER NOT NULL, PRIMARY KEY (tenant, named, pos))
+        WITHOUT ROWID""",
     """CREATE TABLE listings (
         no INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, id TEXT NOT NULL, status TEXT NOT NULL,
         placement TEXT NOT NULL, created_at TEXT NOT NULL, last_activity TEXT NOT NULL, terms TEXT NOT NULL)""",

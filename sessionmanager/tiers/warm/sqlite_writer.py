@@ -209,6 +209,7 @@ class Writer:
             except (RevConflict, AlreadyExists) as error:
                 refusal = error
             outcomes.append(_Outcome(future, value, refusal))
+        changes.flush()
         return outcomes
 
     def _one_by_one(self, group: list[_Member]) -> None:
@@ -234,6 +235,7 @@ class Writer:
                 self._changes.commit(work)
             else:
                 value = work(self._changes)
+            self._changes.flush()
         except Exception as error:
             if is_fatal(error) or is_refusal(error):
                 raise
