@@ -154,7 +154,7 @@ class Settings:
         low=2, high=10_000,
     )  # fmt: skip
     tail_bytes_max: int = setting(
-        262_144, "whole", "log.tail_bytes_max", "The same in bytes.", unit="bytes", low=4096, high=4_194_304
+        327_680, "whole", "log.tail_bytes_max", "The same in bytes.", unit="bytes", low=4096, high=4_194_304
     )
     tail_entries_kept: int = setting(
         100, "whole", "log.tail_entries_kept", "Newest entries that a seal leaves in the tail.", low=1, high=9_999

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from sessionmanager import logs
-from sessionmanager.api.app import make_app
+from sessionmanager.api.app import make_app, metrics_app
 from sessionmanager.api.audit import Refusals
 from sessionmanager.api.auth import Verifier
 from sessionmanager.api.context import Api
@@ -37,8 +37,10 @@ from sessionmanager.model.decide import Bounds
 from sessionmanager.model.roles import Actor
 from sessionmanager.model.timers import Policy
 from sessionmanager.settings import Settings
+from sessionmanager.settings_checks import refused
 from sessionmanager.tiers.guard import COLD_LIMITS, HOT_LIMITS, WARM_LIMITS, Guard
 from sessionmanager.tiers.guarded import GuardedCold, GuardedHot, GuardedWarm
+from sessionmanager.tiers.hot.memory import MemoryHot
 from sessionmanager.tiers.registry import opener
 from sessionmanager.wire.common import Limits
 from sessionmanager.words import TierName
@@ -86,6 +88,7 @@ def core_settings(settings: Settings) -> CoreSettings:
             tail_bytes_kept=settings.tail_bytes_kept,
             warm_segments_max=settings.warm_segments_max,
             warm_segments_kept=settings.warm_segments_kept,
+            keys_keep_seconds=settings.keys_keep_seconds,
         ),
         bounds=Bounds(
             context_bytes_max=settings.context_bytes_max,
@@ -127,16 +130,16 @@ async def open_service(settings: Settings, *, on_poison: Any = None) -> AsyncGen
     async with AsyncExitStack() as stack:
         guards = _guards(settings, metrics)
         hot_options = {
-            "sessions_max": min(settings.max_sessions, settings.memory_max_sessions),
+            "sessions_max": settings.memory_max_sessions,
             "bytes_max": settings.hot_bytes_max,
             "ttl_seconds": settings.session_ttl,
             "cleanup_seconds": settings.memory_cleanup_interval,
         }
-        cold = GuardedCold(await stack.enter_async_context(_open("cold", settings.cold_url)), guards["cold"])
+        cold = GuardedCold(await stack.enter_async_context(_open(settings, "cold")), guards["cold"])
         warm = GuardedWarm(
-            await stack.enter_async_context(_open("warm", settings.warm_url, on_poison=on_poison)), guards["warm"]
+            await stack.enter_async_context(_open(settings, "warm", on_poison=on_poison)), guards["warm"]
         )
-        hot = GuardedHot(await stack.enter_async_context(_open("hot", settings.hot_url, **hot_options)), guards["hot"])
+        hot = GuardedHot(await stack.enter_async_context(_open(settings, "hot", **hot_options)), guards["hot"])
         core = build_core(hot, warm, cold, master, core_settings(settings), events=_Events(metrics))
         revocations = Revocations(warm)
         await revocations.refresh()
@@ -164,7 +167,9 @@ async def open_service(settings: Settings, *, on_poison: Any = None) -> AsyncGen
             limits=limits_of(settings),
             metrics_open=settings.loopback,
             deadline_seconds=settings.request_deadline_seconds,
+            cors_origins=settings.cors_origins,
         )
+        _watch(metrics, core, refusals, hot)
         stop = asyncio.Event()
         tasks = [asyncio.create_task(work(stop)) for work in (core.worker.run, revocations.run, refusals.run)]
         try:
@@ -180,8 +185,12 @@ async def open_service(settings: Settings, *, on_poison: Any = None) -> AsyncGen
                 await guard.drain(TASKS_STOP_SECONDS)
 
 
-def _open(tier: str, url: str, **options: Any) -> Any:
-    return opener(tier, url)(url, **options)
+def _open(settings: Settings, tier: TierName, **options: Any) -> Any:
+    url: str = getattr(settings, f"{tier}_url")
+    try:
+        return opener(tier, url)(url, **options)
+    except ValueError as error:
+        raise refused(settings, f"{tier}_url", str(error)) from None
 
 
 def _guards(settings: Settings, metrics: Metrics) -> Mapping[TierName, Guard]:
@@ -269,9 +278,39 @@ async def _serve(settings: Settings) -> bool:
             on_stopping=on_stopping,
         )
         servers.append(server)
-        await server.serve()
+        async with _metrics_server(settings, service):
+            await server.serve()
     log.info("server.stopped")
     return healthy and server.started
+
+
+@asynccontextmanager
+async def _metrics_server(settings: Settings, service: Service) -> AsyncGenerator[None]:
+    """/metrics on a port of its own, without a token, where one is set: for a network that only scrapers reach."""
+    if settings.metrics_port is None:
+        yield
+        return
+    server = make_server(
+        metrics_app(service.api), host=settings.server_host, port=settings.metrics_port, takes_signals=False
+    )
+    task = asyncio.create_task(server.serve())
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+def _watch(metrics: Metrics, core: Core, refusals: Refusals, hot: GuardedHot) -> None:
+    """Gauges that are asked for at each scrape."""
+    metrics.watch("queue_depth", lambda: core.ledger.waiting, "turns")
+    metrics.watch("queue_depth", lambda: core.ledger.in_flight, "commits")
+    metrics.watch("queue_depth", lambda: core.worker.waiting, "worker")
+    metrics.watch("queue_depth", lambda: len(refusals), "audit")
+    if isinstance(hot.tier, MemoryHot):
+        memory = hot.tier
+        metrics.watch("hot_copies", lambda: memory.sessions_held)
+        metrics.watch("hot_bytes", lambda: memory.bytes_held)
 
 
 def _banner_token(settings: Settings, service: Service) -> str | None:

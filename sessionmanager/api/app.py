@@ -14,10 +14,12 @@ from sessionmanager.api.context import Api
 from sessionmanager.api.contract import Contract
 from sessionmanager.api.dispatch import Dispatch, application
 from sessionmanager.api.exchange import Exchange
-from sessionmanager.api.routing import RouteTable
+from sessionmanager.api.routes.service import ServiceRoutes
+from sessionmanager.api.routing import Route, RouteTable, Shown
 from sessionmanager.api.table import routes
 from sessionmanager.deadline import begin
 from sessionmanager.errors import FieldError, Forbidden, Malformed, NotFound, Unauthenticated
+from sessionmanager.logs import bind_request
 from sessionmanager.model.change import Trail
 from sessionmanager.model.roles import ALL_TENANTS, Action, Actor, check
 from sessionmanager.wire.common import Limits
@@ -50,6 +52,7 @@ class Gate:
             raise
         ex.actor = actor
         begin(self._deadline_seconds)
+        bind_request(ex.request_id, actor.tenant)
         ex.tenant = actor.tenant if actor.tenant != ALL_TENANTS else _named_tenant(ex, actor)
         session = ex.params.get("id")
         try:
@@ -81,6 +84,25 @@ def _named_tenant(ex: Exchange, actor: Actor) -> str:
     return named
 
 
+def metrics_app(api: Api) -> Starlette:
+    """Only /metrics, without a token: for a port of its own."""
+    shown = Shown(200, "The page", bytes, "text/plain")
+    route = Route(
+        method="GET",
+        template="/metrics",
+        action="metrics.read",
+        handler=ServiceRoutes(api).metrics,
+        summary="Prometheus and OpenMetrics",
+        answers=(shown,),
+        open=True,
+    )
+    return application(Dispatch(RouteTable((route,)), authorize=_let_pass))
+
+
+async def _let_pass(ex: Exchange) -> None:
+    pass
+
+
 def make_app(
     api: Api,
     verifier: Verifier,
@@ -104,5 +126,6 @@ def make_app(
         request(template, ex.scope["method"], status, started() - ex.began)
 
     gate = Gate(api, verifier, metrics_open=metrics_open, deadline_seconds=deadline_seconds)
-    dispatch = Dispatch(table, authorize=gate, limits=limits, observe=observe)
+    dispatch = Dispatch(table, authorize=gate, limits=limits, observe=observe, on_problem=api.metrics.problem)
+    api.metrics.watch("http_requests_running", lambda: dispatch.running)
     return application(dispatch, lifespan=lifespan, cors_origins=cors_origins)

@@ -32,8 +32,6 @@ LEEWAY_SECONDS_MAX: Final = 60.0
 AUDIENCES_MAX: Final = 16
 BRACKETS_MAX: Final = 64
 """Arrays and objects in a header or payload, also within its strings: bounds the depth before the parser recurses."""
-CHALLENGE: Final = 'Bearer realm="sessionmanager"'
-"""What `WWW-Authenticate` says with every 401, whatever was wrong (RFC 6750 section 3)."""
 
 HMAC_DIGEST_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 PUBLIC_KEY_ALGORITHMS: Final = (

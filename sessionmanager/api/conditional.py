@@ -104,7 +104,7 @@ def idempotency_key(value: str | None) -> str | None:
 
 def body_hash(method: str, path: str, body: bytes) -> bytes:
     """What was asked, in 32 bytes: the same for a repeat and for nothing else. Each part carries its length."""
-    hasher = hashlib.sha256(b"%b %b" % (method.encode(), path.encode("utf-8", "surrogateescape")))
+    hasher = hashlib.sha256(b"%b %d %b\n" % (method.encode(), len(path), path.encode("utf-8", "surrogateescape")))
     hasher.update(body)
     return hasher.digest()
 

@@ -21,6 +21,7 @@ from sessionmanager.api.limits import DEFAULT_PACE, ClientGone, Pace
 from sessionmanager.api.problems import log_failure, problem
 from sessionmanager.api.reply import Answer
 from sessionmanager.api.routing import RouteTable
+from sessionmanager.errors import SessionManagerError
 from sessionmanager.wire.common import DEFAULT_LIMITS, Limits
 
 Authorize = Callable[[Exchange], Coroutine[Any, Any, None]]
@@ -42,6 +43,7 @@ class Dispatch:
 
     authorize: raises where the caller may not; it sees `exchange.route` and sets `exchange.actor`. It runs for open
     routes too and must let them pass. observe: told of each answer's status once it was sent.
+    on_problem: told of the type of each problem.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Dispatch:
         limits: Limits = DEFAULT_LIMITS,
         pace: Pace = DEFAULT_PACE,
         observe: Observe | None = None,
+        on_problem: Callable[[str], None] | None = None,
         new_request_id: Callable[[], str] | None = None,
         logger: Any = None,
     ) -> None:
@@ -60,11 +63,19 @@ class Dispatch:
         self._limits = limits
         self._pace = pace
         self._observe = observe
+        self._on_problem = on_problem
+        self.running = 0
         self._new_request_id = new_request_id or request_ids()
         self._logger = logger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, self._limits, self._pace)
+        self.running += 1
+        try:
+            await self._exchange(Exchange(scope, receive, self._limits, self._pace), scope, receive, send)
+        finally:
+            self.running -= 1
+
+    async def _exchange(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             answer = await self._answer(exchange, scope)
         except ClientGone:
@@ -98,6 +109,8 @@ class Dispatch:
         except ClientGone:
             raise
         except Exception as error:
+            if self._on_problem is not None:
+                self._on_problem(error.type if isinstance(error, SessionManagerError) else SessionManagerError.type)
             return problem(error, path=scope["path"], request_id=exchange.request_id, logger=self._logger)
 
 

@@ -14,7 +14,6 @@ from sessionmanager.errors import FieldError, Malformed, TooLarge, UnsupportedMe
 
 JSON_MEDIA: Final = ("application/json",)
 ANY_MEDIA: Final = "*/*"
-ANY_MEDIA: Final = "*/*"
 _media = re.compile(rb"[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*((?:;.*)?)", re.DOTALL)
 _charset = re.compile(rb";[ \t]*charset[ \t]*=[ \t]*(\"[^\"]*\"|[^; \t]*)", re.IGNORECASE)
 
@@ -34,7 +33,7 @@ DEFAULT_PACE: Final = Pace()
 
 
 def check_media(headers: Mapping[bytes, bytes], accepted: Sequence[str] = JSON_MEDIA) -> str:
-    """The media type of the body, in lower case and without parameters.
+    """The media type of the body, in lower case and without parameters; as it was sent where any is taken.
 
     Raises UnsupportedMediaType, which lists what is accepted: also for a compressed body (a small one may unfold into a
     huge one) and for any charset but UTF-8.
@@ -48,7 +47,7 @@ def check_media(headers: Mapping[bytes, bytes], accepted: Sequence[str] = JSON_M
         return value.decode("latin-1")
     match = _media.fullmatch(value)
     media = match[1].decode().lower() if match else ""
-    if media not in accepted and not (media and ANY_MEDIA in accepted):
+    if media not in accepted:
         raise UnsupportedMediaType(f"Content-Type must be one of: {', '.join(accepted)}")
     charsets = _charset.findall(match[2]) if match else []
     if media.endswith("json") and any(one.strip(b'"').lower() not in (b"utf-8", b"utf8") for one in charsets):

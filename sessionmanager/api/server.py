@@ -23,8 +23,10 @@ class Server(uvicorn.Server):
         *,
         on_listening: Callable[[str, int], None] | None = None,
         on_stopping: Callable[[], None] | None = None,
+        takes_signals: bool = True,
     ) -> None:
         super().__init__(config)
+        self._takes_signals = takes_signals
         self._on_listening = on_listening
         self._on_stopping = on_stopping
 
@@ -45,7 +47,8 @@ class Server(uvicorn.Server):
 
         uvicorn's own raises the signal again afterwards, which would end the process before that.
         """
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = (signal.SIGINT, signal.SIGTERM) if self._takes_signals else ()
+        before = {number: signal.signal(number, self.handle_exit) for number in numbers}
         try:
             yield
         finally:
@@ -67,11 +70,13 @@ def make_server(
     bounds: ServerBounds | None = None,
     on_listening: Callable[[str, int], None] | None = None,
     on_stopping: Callable[[], None] | None = None,
+    takes_signals: bool = True,
 ) -> Server:
     """A server ready to `serve()` or `run()`. port 0: any free one, told to `on_listening`.
 
     on_stopping: called once at the first SIGTERM or SIGINT, before connections are closed; it must not block. Stopping
-    takes at most `shutdown_seconds`, and then what still runs is cancelled.
+    takes at most `shutdown_seconds`, and then what still runs is cancelled. takes_signals: False for a second server of
+    the process, which its owner stops.
     """
     bounds = bounds or ServerBounds()
     protocol = type("BoundProtocol", (BoundedProtocol,), {"bounds": bounds})
@@ -93,7 +98,7 @@ def make_server(
         timeout_graceful_shutdown=bounds.shutdown_seconds,
         h11_max_incomplete_event_size=bounds.header_bytes_max,
     )
-    return Server(config, on_listening=on_listening, on_stopping=on_stopping)
+    return Server(config, on_listening=on_listening, on_stopping=on_stopping, takes_signals=takes_signals)
 
 
 def serve(app: ASGIApp, **options: Any) -> None:

@@ -33,7 +33,16 @@ def serve(
     settings = read_settings(config, server_host=host, server_port=port, workers=workers, data_dir=data_dir)
     from sessionmanager.wiring import run_server
 
-    run_server(settings)
+    try:
+        run_server(settings)
+    except SystemExit as left:
+        if left.code in (None, 0):
+            raise
+        # uvicorn's own code for this is 3, which here says that something was not found.
+        from sessionmanager.cli.failures import Gone
+
+        where = f"{settings.server_host} port {settings.server_port}"
+        raise Gone(f"the service at {where} has failed", "the log above has the reason") from None
 
 
 def banner(settings: Settings, token: str | None, address: str) -> str:

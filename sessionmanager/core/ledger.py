@@ -41,8 +41,6 @@ from sessionmanager.words import Instant, Key
 
 DECISIONS_MAX: Final = 12
 """How often one request is decided before it is told `contended`."""
-KEY_KEPT_SECONDS: Final = 48 * 3600.0
-"""How long an idempotency key is remembered; the promise is 24 hours."""
 FLOORS_MAX: Final = 10_000
 PAUSE_SECONDS: Final = 0.005
 """The first pause between two tries; it doubles, with full jitter, up to 16 times itself."""
@@ -263,7 +261,7 @@ class Ledger:
     ) -> Change:
         record = None
         if request is not None:
-            expires_at = instants.plus(now, KEY_KEPT_SECONDS)
+            expires_at = instants.plus(now, self.policy.keys_keep_seconds)
             record = KeyRecord(request.scope, request.request, head.version, answer, expires_at)
         return visible(
             source,
@@ -392,6 +390,16 @@ class Ledger:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
+
+    @property
+    def in_flight(self) -> int:
+        """Commits that have begun and not ended."""
+        return len(self._tasks)
+
+    @property
+    def waiting(self) -> int:
+        """Commits that wait for their session's turn."""
+        return self._turns.waiting
 
     async def drain(self) -> None:
         """Take no more commits and wait for those that have begun; each is bounded by the deadlines of its calls."""

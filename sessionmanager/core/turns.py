@@ -21,8 +21,9 @@ class Turns:
     def __init__(self) -> None:
         self._waiting: dict[Key, deque[asyncio.Future[None]]] = {}
 
-    def __len__(self) -> int:
-        return len(self._waiting)
+    @property
+    def waiting(self) -> int:
+        return sum(len(queue) for queue in self._waiting.values())
 
     @asynccontextmanager
     async def of(self, key: Key) -> AsyncGenerator[None]:

@@ -28,6 +28,7 @@ class Policy(NamedTuple):
     warm_segments_kept: int = 4
     node_fanout: int = 16
     intent_objects_max: int = 64
+    keys_keep_seconds: float = 2 * DAY_SECONDS
 
 
 class Due(NamedTuple):

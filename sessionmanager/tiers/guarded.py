@@ -23,7 +23,7 @@ class GuardedHot:
 
     def __init__(self, hot: Hot, guard: Guard) -> None:
         self.guard = guard
-        self._hot = hot
+        self.tier = self._hot = hot
 
     async def recall(self, key: Key) -> Copy | None:
         return await self.guard.read("recall", self._hot.recall(key))
