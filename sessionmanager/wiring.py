@@ -28,7 +28,7 @@ from sessionmanager.api.service import ServiceState
 from sessionmanager.cli.serve import banner
 from sessionmanager.core.core import Core, CoreEvents, CoreSettings, build_core
 from sessionmanager.core.keyfiles import load_or_make_key_file, read_key_file
-from sessionmanager.core.keys import CursorCodec, MasterKey
+from sessionmanager.core.keys import CursorCodec, MasterKey, SessionKeys
 from sessionmanager.core.tenants import Tenants
 from sessionmanager.core.tokens import Revocations, TokenMinter
 from sessionmanager.local_secret import signing_secret
@@ -140,6 +140,7 @@ async def open_service(settings: Settings, *, on_poison: Any = None) -> AsyncGen
             await stack.enter_async_context(_open(settings, "warm", on_poison=on_poison)), guards["warm"]
         )
         hot = GuardedHot(await stack.enter_async_context(_open(settings, "hot", **hot_options)), guards["hot"])
+        await SessionKeys(master, warm).check_master()
         core = build_core(hot, warm, cold, master, core_settings(settings), events=_Events(metrics))
         revocations = Revocations(warm)
         await revocations.refresh()
@@ -232,7 +233,8 @@ def _identity(settings: Settings, revocations: Revocations, stack: AsyncExitStac
         audience=settings.jwt_audience,
         revocations=revocations,
     )
-    minter = TokenMinter(secret, revocations, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+    signs = not settings.jwt_algorithms or "HS256" in settings.jwt_algorithms
+    minter = TokenMinter(secret if signs else None, revocations, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
     return verifier, minter
 
 

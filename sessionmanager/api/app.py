@@ -17,6 +17,7 @@ from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.routes.service import ServiceRoutes
 from sessionmanager.api.routing import Route, RouteTable, Shown
 from sessionmanager.api.table import routes
+from sessionmanager.core.tokens import is_tenant
 from sessionmanager.deadline import begin
 from sessionmanager.errors import FieldError, Forbidden, Malformed, NotFound, Unauthenticated
 from sessionmanager.logs import bind_request
@@ -81,6 +82,8 @@ def _named_tenant(ex: Exchange, actor: Actor) -> str:
         raise Malformed(
             f"say which tenant in {H_TENANT}", [FieldError(f"header/{H_TENANT}", "required for this token")]
         )
+    if not is_tenant(named) or named == ALL_TENANTS:
+        raise Malformed(f"{H_TENANT} is not the name of a tenant", [FieldError(f"header/{H_TENANT}", "a tenant's name")])
     return named
 
 

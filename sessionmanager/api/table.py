@@ -97,6 +97,7 @@ def _sessions(api: Api) -> tuple[Route, ...]:
             action="session.erase",
             handler=on.erase,
             summary="Erase a session everywhere, for ever",
+            body_required=False,
             headers=_KEY,
             answers=(
                 Shown(
@@ -270,6 +271,7 @@ def _attachments(api: Api, bytes_max: int) -> tuple[Route, ...]:
             handler=on.delete,
             tag="attachments",
             summary="Forget an attachment",
+            body_required=False,
             headers=_KEY,
             errors=(*_ONE, *_WRITE),
             answers=(Shown(200, "The receipt", answers.Receipt, headers=_WRITE_HEADERS),),

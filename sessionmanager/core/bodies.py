@@ -6,6 +6,7 @@ last are kept, decoded, in a bounded cache of the process.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import OrderedDict
 from typing import Final, NamedTuple
@@ -20,6 +21,8 @@ from sessionmanager.tiers.warm.protocol import WarmBodies
 from sessionmanager.words import Key
 
 PUTS_MAX: Final = 3
+INLINE_BYTES_MAX: Final = 512 * 1024
+"""Up to here a body is compressed on the event loop (under a millisecond); larger ones in a thread."""
 
 
 class Put(NamedTuple):
@@ -112,7 +115,10 @@ class Bodies:
         """Encrypt, put once, read back and compare; only then may a pointer be written. Cost: one write, one read."""
         assert ring.current is not None, "a session without a key"
         session_key = await self._keys.unwrap(key, ring, ring.current)
-        data = seal_body(session_key, name, canonical)
+        if len(canonical) > INLINE_BYTES_MAX:
+            data = await asyncio.to_thread(seal_body, session_key, name, canonical)
+        else:
+            data = seal_body(session_key, name, canonical)
         await self.put_object(name, data)
         return Put(name, sha256(data), len(data), ring.current)
 

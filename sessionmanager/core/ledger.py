@@ -146,7 +146,7 @@ class Ledger:
 
         Cost: one warm write; two reads where the id is taken.
         """
-        return await self._own_task(self._in_turn(key, self._create(key, who, drafts, keys, request)))
+        return await self._own_task(key, lambda: self._create(key, who, drafts, keys, request))
 
     async def commit(self, key: Key, who: Who, command: Command, request: RequestKey | None) -> Written:
         """Decide a command and commit what it decided; see the module for what is promised when things fail.
@@ -154,7 +154,7 @@ class Ledger:
         Runs in a task of its own, so that a caller who hangs up cannot cut it between the tiers.
         Cost: one warm write; one warm read where no hot copy is there, one more for a key or for entry ids.
         """
-        return await self._own_task(self._in_turn(key, self._commit(key, who, command, request)))
+        return await self._own_task(key, lambda: self._commit(key, who, command, request))
 
     async def _create(
         self, key: Key, who: Who, drafts: tuple[Draft, ...], keys: KeyRing, request: RequestKey | None
@@ -306,7 +306,7 @@ class Ledger:
     async def amend(self, key: Key, decide: Callable[[Stored, Instant], Amendment | None]) -> Stored | None:
         """Change parts of a head under `rev` alone; `decide` sees it as warm holds it, a stub included, and answers
         None where there is nothing left to do. Answers the head after, or None. Raises NotFound, Erased, Contended."""
-        return await self._own_task(self._in_turn(key, self._amend(key, decide)))
+        return await self._own_task(key, lambda: self._amend(key, decide))
 
     async def _amend(self, key: Key, decide: Callable[[Stored, Instant], Amendment | None]) -> Stored | None:
         for i in range(DECISIONS_MAX):
@@ -333,7 +333,7 @@ class Ledger:
 
         Answers whether it stands; False = the head has moved on, load it again.
         """
-        return await self._own_task(self._in_turn(key, self._bury(key, tombstone, expected_rev, due_at, trail)))
+        return await self._own_task(key, lambda: self._bury(key, tombstone, expected_rev, due_at, trail))
 
     async def _bury(
         self, key: Key, tombstone: Tombstone, expected_rev: int, due_at: Instant | None, trail: Trail | None
@@ -371,22 +371,17 @@ class Ledger:
     async def _pause(self, i: int) -> None:
         await self._sleep(self._rng.random() * PAUSE_SECONDS * min(2**i, 16))
 
-    async def _in_turn(self, key: Key, work: Coroutine[Any, Any, T]) -> T:
+    async def _in_turn(self, key: Key, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        await self._turns.take(key)
         try:
-            await self._turns.take(key)
-        except BaseException:
-            work.close()
-            raise
-        try:
-            return await work
+            return await work()
         finally:
             self._turns.give(key)
 
-    async def _own_task(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _own_task(self, key: Key, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if self._draining:
-            work.close()
             raise Draining
-        task = asyncio.ensure_future(work)
+        task = asyncio.ensure_future(self._in_turn(key, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return await asyncio.shield(task)
