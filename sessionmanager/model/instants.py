@@ -13,7 +13,7 @@ def from_ms(ms: int) -> Instant:
     """The instant `ms` milliseconds after 1970-01-01T00:00:00Z. Raises ValueError outside years 1 to 9999."""
     try:
         moment = datetime.fromtimestamp(ms // 1000, UTC)
-    except (OverflowError, OSError) as error:
+    except (OverflowError, OSError, ValueError) as error:
         raise ValueError(f"{ms} ms is outside the calendar") from error
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{ms % 1000:03d}Z"
 

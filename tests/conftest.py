@@ -1,0 +1,48 @@
+"""What every test shares: the profile, and the rule that a test file says what kind of test it holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import Literal, cast
+
+import pytest
+
+Profile = Literal["quick", "full"]
+KINDS = frozenset({"unit", "contract", "server", "fault", "slow"})
+
+# Contract suites and helpers hold asserts too; rewritten, a failed one shows both sides.
+pytest.register_assert_rewrite("tests.contracts", "tests.support")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Stop before the first test if TEST_PROFILE is not one of the profiles."""
+    value = os.environ.get("TEST_PROFILE", "quick")
+    if value not in ("quick", "full"):
+        raise pytest.UsageError(f"TEST_PROFILE is {value!r}; allowed: quick, full")
+
+
+@pytest.fixture(scope="session")
+def profile() -> Profile:
+    """How much to do: `quick` for a bounded share in about two minutes, `full` for everything."""
+    return cast("Profile", os.environ.get("TEST_PROFILE", "quick"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Refuse a file without exactly one kind, so that `-m unit` and its kin never miss a test.
+
+    A collection error, not a usage error: it names the file in every kind of run, also with several workers.
+    """
+    report = yield
+    if isinstance(collector, pytest.Module) and report.passed:
+        kinds = sorted({mark.name for mark in collector.own_markers} & KINDS)
+        if len(kinds) != 1:
+            report.outcome, report.result = "failed", []
+            report.longrepr = (
+                f"{collector.nodeid} has the kinds {', '.join(kinds) or '(none)'}; a test file needs "
+                f"`pytestmark = pytest.mark.<kind>` with exactly one of {', '.join(sorted(KINDS))}"
+            )
+    return report

@@ -1,0 +1,126 @@
+"""What a session is owed, and when."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from sessionmanager.core.build import with_timers
+from sessionmanager.model import decide, instants
+from sessionmanager.model.head import Head, Intent, Tombstone
+from sessionmanager.model.listing import listing_of, scalar_text
+from sessionmanager.model.timers import Policy, due_now, next_due, tombstone_due
+from tests.model.test_fold import LATER, NOW, a_head, commit, said
+
+pytestmark = pytest.mark.unit
+
+POLICY = Policy(idle_suspend_seconds=60.0, archive_after_days=1.0, tail_entries_max=5)
+
+
+def works(head: Head, after_seconds: float, placement: str = "warm") -> list[str]:
+    return due_now(head, placement, POLICY, instants.plus(LATER, after_seconds))  # type: ignore[arg-type]
+
+
+def test_an_idle_session_is_owed_a_suspend_and_after_a_year_an_archive() -> None:
+    head = commit(a_head(), (said("x"),))
+    assert works(head, 59) == []
+    assert works(head, 60) == ["suspend"]
+    assert works(head, 86_400) == ["suspend", "archive"]
+    asleep = commit(head, decide.transition(head, "suspend"))
+    assert works(asleep, 3_600) == []
+    assert works(asleep, 86_400) == ["archive"]
+
+
+def test_zero_switches_a_timer_off() -> None:
+    head = commit(a_head(), (said("x"),))
+    assert next_due(head, "warm", Policy(idle_suspend_seconds=0, archive_after_days=0)) is None
+
+
+def test_a_long_tail_is_owed_a_seal_and_many_bodies_in_warm_an_offload() -> None:
+    head = commit(a_head(), tuple(said(str(i)) for i in range(6)))
+    assert works(head, 0) == ["seal"]
+    many = replace(head, work=replace(head.work, warm_bodies=8, tail_first_seq=7))
+    assert works(many, 0) == ["offload"]
+
+
+def test_a_stub_is_owed_its_expiry_and_its_intents_only() -> None:
+    head = a_head(expires_at=f'"{LATER}"')
+    head = replace(head, work=replace(head.work, intents=(Intent(kind="collect", id="i", objects=(), at=NOW),)))
+    assert works(head, 0, "cold") == ["expire"]
+    assert works(head, 3_600 * 48, "cold") == ["expire", "finish"]
+
+
+def test_an_archive_that_was_asked_for_is_due_at_once_and_any_commit_forgets_it() -> None:
+    head = replace(a_head(), work=replace(a_head().work, archive_asked_by="ops"))
+    assert works(head, 0) == ["archive"]
+    assert commit(head, (said("x"),)).work.archive_asked_by is None
+
+
+def test_a_tombstone_is_due_until_it_is_done() -> None:
+    assert tombstone_due(Tombstone(erasure_id="e", erased_at=NOW)) == NOW
+    assert tombstone_due(Tombstone(erasure_id="e", erased_at=NOW, done=True)) is None
+
+
+def test_an_append_does_not_move_a_due_time_that_can_only_be_too_early() -> None:
+    before = with_timers(a_head(), None, "warm", POLICY, NOW)
+    assert before.work.due_at == instants.plus(NOW, 60)
+    after = with_timers(commit(before, (said("x"),)), before, "warm", POLICY, LATER)
+    assert after.work.due_at == before.work.due_at
+    renewed = with_timers(after, before, "warm", POLICY, LATER, renew=True)
+    assert renewed.work.due_at == instants.plus(LATER, 60)
+
+
+def test_lists_are_told_of_activity_at_most_every_five_seconds() -> None:
+    before = with_timers(a_head(), None, "warm", POLICY, NOW)
+    soon = with_timers(commit(before, (said("x"),), instants.plus(NOW, 4.9)), before, "warm", POLICY, LATER)
+    assert soon.work.listed_at == NOW
+    late = with_timers(commit(before, (said("x"),), instants.plus(NOW, 5)), before, "warm", POLICY, LATER)
+    assert late.work.listed_at == instants.plus(NOW, 5)
+
+
+def test_a_listing_has_a_term_for_every_filter_and_live_ones_while_it_lives() -> None:
+    head = a_head(
+        caller='"+1202"', callee='"+1303"', type='"voice-vad"', bridge_type='"twilio"', labels='["vip"]',
+        external_ids='{"sid":"CA1"}', metadata='{"queue":"billing","n":1.5,"on":true,"nil":null,"deep":{"a":1}}',
+    )  # fmt: skip
+    terms = set(listing_of(head, "warm").terms)
+    assert terms == {
+        "status:initiated", "placement:warm", "type:voice-vad", "bridge_type:twilio", "label:vip", "caller:+1202",
+        "live.caller:+1202", "callee:+1303", "live.callee:+1303", "external_id:CA1", "live.external_id:CA1",
+        "metadata.queue:billing", "metadata.n:1.5", "metadata.on:true", "metadata.nil:null",
+    }  # fmt: skip
+    ended = commit(head, decide.transition(head, "end"))
+    assert not any(term.startswith("live.") for term in listing_of(ended, "cold").terms)
+    assert "placement:cold" in listing_of(ended, "cold").terms
+
+
+def test_text_of_a_scalar_is_its_value_without_quotes() -> None:
+    from msgspec import Raw
+
+    assert [scalar_text(Raw(t)) for t in (b'"a\\u00e9"', b"1.10", b"true", b"[1]", b"{}")] == [
+        "aé", "1.10", "true", None, None,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "instant"),
+    [
+        ("2026-11-21T14:00:00+01:00", "2026-11-21T13:00:00.000Z"),
+        ("2026-11-21t13:00:00.1239z", "2026-11-21T13:00:00.123Z"),
+    ],
+)
+def test_any_rfc_3339_time_becomes_our_own_form(text: str, instant: str) -> None:
+    assert instants.parse(text) == instant
+
+
+@pytest.mark.parametrize("text", ["2026-11-21T13:00:00", "2026-11-21", "noon", "0001-01-01T00:00:00+23:00", "x" * 100])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="time"):
+        instants.parse(text)
+
+
+def test_sums_with_instants_stay_in_the_calendar() -> None:
+    assert instants.plus("9999-12-31T23:59:59.000Z", 1e9) == "9999-12-31T23:59:59.999Z"
+    assert instants.seconds_between(NOW, LATER) == 5.25
+    with pytest.raises(ValueError, match="calendar"):
+        instants.from_ms(10**18)

@@ -1,0 +1,325 @@
+"""Each promise can be seen to break: bugs that a plainer design has are planted, and the simulator must find them.
+
+A bug lies in a model tier (a backend that breaks its contract) or in the core (a step left out). The expected rules say
+by which promise it is caught; a simulator that finds nothing within `SEEDS_MAX` seeds proves nothing either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+from sessionmanager.core import ledger
+from sessionmanager.core.bodies import Bodies
+from sessionmanager.core.history import History
+from sessionmanager.core.moves import seal
+from sessionmanager.core.moves.collect import Collector
+from sessionmanager.core.moves.erase import Eraser
+from sessionmanager.core.moves.offload import Offloader
+from sessionmanager.core.moves.rehydrate import Thaw
+from sessionmanager.errors import OutcomeUnknown, RevConflict, TierUnavailable
+from sessionmanager.model import instants
+from sessionmanager.model.change import Change, KeyRecord
+from sessionmanager.model.codec import Stored
+from sessionmanager.model.entry import StoredEntry
+from sessionmanager.tiers.hot.protocol import Copy
+from sessionmanager.words import Instant, Key
+from tests.support.sim.hot import ModelHot
+from tests.support.sim.scenario import KINDS, scenario_of
+from tests.support.sim.warm import ModelWarm
+from tests.support.sim.world import EPOCH_MS, Tiers, World
+
+pytestmark = pytest.mark.slow
+
+SEEDS_MAX: Final = 300
+"""Seeds of the wanted kinds that may be played before a bug must have been found."""
+
+
+# -- warm tiers that break their contract
+
+
+class WarmThatOverwrites(ModelWarm):
+    """Lost update: the compare-and-set does not compare."""
+
+    async def commit(self, change: Change) -> None:
+        self.apply(change)
+
+
+class WarmThatForgetsKeys(ModelWarm):
+    """The key ring is reused before its slots were spilled: four commits on, a key is forgotten."""
+
+    async def find_key(self, key: Key, scope: bytes) -> KeyRecord | None:
+        record = await super().find_key(key, scope)
+        row = self.rows.get(key)
+        return record if record and row and record.version + 4 > row.stored.version else None
+
+
+class WarmThatForgetsIds(ModelWarm):
+    """Entry ids are looked for in the tail alone: what was sealed may be appended again."""
+
+    def apply(self, change: Change) -> None:
+        super().apply(change)
+        row = self.rows[change.key]
+        row.entry_ids = {name: seq for name, seq in row.entry_ids.items() if seq >= change.tail_from}
+
+
+class WarmThatOverwritesBodies(ModelWarm):
+    """A segment written later under the same id takes the place of the one that the head refers to."""
+
+    async def put_body(self, key: Key, body_id: str, data: bytes) -> None:
+        self.bodies.setdefault(key, {})[body_id] = data
+
+
+class WarmThatRaisesTheDead(ModelWarm):
+    """Create is an upsert: a tombstone is nothing to it."""
+
+    async def commit(self, change: Change) -> None:
+        row = self.rows.get(change.key)
+        if change.rev == 0 and row is not None and row.stored.tombstone is not None:
+            del self.rows[change.key]
+        await super().commit(change)
+
+
+class WarmThatLosesWhatItAcknowledged(ModelWarm):
+    """Ack before durable: every ninth commit is rolled back after its answer, as by a failover without majority."""
+
+    commits = 0
+
+    async def commit(self, change: Change) -> None:
+        row = self.rows.get(change.key)
+        before = (row.stored, dict(row.lines), dict(row.commits)) if row is not None else None
+        await super().commit(change)
+        self.commits += 1
+        if self.commits % 9 == 0 and row is not None and before is not None:
+            row.stored, row.lines, row.commits = before
+
+
+# -- hot tiers that break their contract
+
+
+class HotThatFillsWithoutToken(ModelHot):
+    """Stale fill: a slow filler puts back what was read before the newest commit, once its floor was evicted."""
+
+    async def end_fill(self, key: Key, token: str, copy: Copy) -> None:
+        await self.begin_fill(key)
+        await super().end_fill(key, self.shelf.fills[key][0], copy)
+
+
+class HotThatMovesAnyCopy(ModelHot):
+    """Delta out of order: a commit is applied to whatever copy is there, and a newer one goes back."""
+
+    async def after_commit(self, change: Change, as_of: Instant) -> None:
+        there = self.shelf.copies.get(change.key)
+        if there is not None:
+            stored = there.stored
+            moved = Stored(stored.key, change.rev, stored.version, stored.parts, placement=stored.placement)
+            self.shelf.copies[change.key] = there._replace(stored=moved)
+        self.shelf.floors.pop(change.key, None)
+        await super().after_commit(change, as_of)
+
+
+class HotThatKeepsWhatItCannotMove(ModelHot):
+    """Drop and keep: a copy that is no predecessor of the commit stays, and no floor is raised."""
+
+    async def after_commit(self, change: Change, as_of: Instant) -> None:
+        there = self.shelf.copies.get(change.key)
+        if there is None or there.stored.rev == change.rev:
+            await super().after_commit(change, as_of)
+
+
+class HotThatRenewsTheLease(ModelHot):
+    """A read renews the lease of the copy that it got."""
+
+    async def recall(self, key: Key) -> Copy | None:
+        copy = await super().recall(key)
+        if copy is not None:
+            copy = copy._replace(as_of=instants.from_ms(EPOCH_MS + int(self._clock() * 1000)))
+            self.shelf.copies[key] = copy
+        return copy
+
+
+# -- steps of the core left out
+
+
+def ids_without_nonce(patch: pytest.MonkeyPatch) -> None:
+    """Two sealers of the same tail write the same id, though they saw different tails."""
+    real = seal.segment
+    patch.setattr(seal, "segment", lambda lines, body_id: real(lines, f"segment-{lines[0].seq}"))
+
+
+def collect_without_fence(patch: pytest.MonkeyPatch) -> None:
+    """What no head refers to is deleted as it is seen: also what a sealer is just about to refer to."""
+    real = Collector.sweep
+
+    async def sweep(self: Any, key: Key, listed: Collection[str], *rest: Any) -> None:
+        await real(self, key, await self._warm.list_bodies(key), *rest)
+
+    patch.setattr(Collector, "sweep", sweep)
+
+
+def unknown_is_taken_for_done(patch: pytest.MonkeyPatch) -> None:
+    """Ack on a lost answer, without finding out."""
+    real = ledger.send
+
+    async def send(*args: Any) -> str:
+        try:
+            return await real(*args)
+        except OutcomeUnknown:
+            return "committed"
+
+    patch.setattr(ledger, "send", send)
+
+
+def unknown_is_told_as_failure(patch: pytest.MonkeyPatch) -> None:
+    """A lost answer is told as "nothing was written": the caller tries again, under a new commit id."""
+
+    async def send(warm: Any, change: Change, *_: Any) -> str:
+        try:
+            await warm.commit(change)
+        except OutcomeUnknown as error:
+            raise TierUnavailable("warm") from error
+        except RevConflict:
+            return "lost"
+        return "committed"
+
+    patch.setattr(ledger, "send", send)
+
+
+def conflict_is_taken_for_lost(patch: pytest.MonkeyPatch) -> None:
+    """The driver sent the write twice, the second met the first: 412 for one's own success."""
+    real = ledger.send
+
+    async def send(warm: Any, change: Change, *rest: Any) -> str:
+        try:
+            await warm.commit(change)
+        except RevConflict:
+            return "lost"
+        except OutcomeUnknown:
+            return await real(warm, change, *rest)
+        return "committed"
+
+    patch.setattr(ledger, "send", send)
+
+
+def delete_before_the_pointer(patch: pytest.MonkeyPatch) -> None:
+    """A move deletes the bodies in warm before the head points to cold."""
+    real = Offloader._point
+
+    async def point(self: Any, key: Key, intent_id: str, moved: Any, folds: Any) -> bool:
+        await self._warm.drop_bodies(key, list(moved))
+        return await real(self, key, intent_id, moved, folds)
+
+    patch.setattr(Offloader, "_point", point)
+
+
+def erase_without_waiting(patch: pytest.MonkeyPatch) -> None:
+    """An erasure is acknowledged though copies that were filled before it may still be trusted."""
+    real = Eraser.__init__
+
+    def init(self: Any, *args: Any, **options: Any) -> None:
+        real(self, *args, **(options | {"lease_seconds": 0.0}))
+
+    patch.setattr(Eraser, "__init__", init)
+
+
+def pages_that_do_not_join(patch: pytest.MonkeyPatch) -> None:
+    """A page of the feed takes what the tail holds, though its first lines were sealed meanwhile."""
+    real = History._tail_chunk
+
+    async def chunk(self: Any, key: Key, head: Any, span: Any, position: int, first: int, last: int, tail: Any) -> Any:
+        if tail is not None or span.descending:
+            return await real(self, key, head, span, position, first, last, tail)
+        found = await self._warm.read(key, after=position - 1, before=last + 1, limit=span.limit)
+        return found or [StoredEntry(last, b"")]
+
+    patch.setattr(History, "_tail_chunk", chunk)
+
+
+def rehydrate_without_the_last_line(patch: pytest.MonkeyPatch) -> None:
+    real = Thaw.__call__
+
+    async def thaw(self: Any, stub: Stored) -> tuple[Stored, tuple[StoredEntry, ...]]:
+        stored, tail = await real(self, stub)
+        return stored, tail[:-1]
+
+    patch.setattr(Thaw, "__call__", thaw)
+
+
+def bodies_remembered_by_id(patch: pytest.MonkeyPatch) -> None:
+    """A node of the index is remembered as it was before its children moved to cold."""
+    real = Bodies.read
+    remembered: dict[tuple[int, Key, str], bytes] = {}
+
+    async def read(self: Any, key: Key, ring: Any, ref: Any) -> bytes:
+        name = (id(self), key, ref.id)
+        if name not in remembered:
+            remembered[name] = await real(self, key, ring, ref)
+        return remembered[name]
+
+    patch.setattr(Bodies, "read", read)
+
+
+def nothing(patch: pytest.MonkeyPatch) -> None:
+    """The bug lies in a tier."""
+
+
+class Bug(NamedTuple):
+    """rules: by at least one of these it must be caught. kinds: scenarios in which it can show."""
+
+    rules: set[str]
+    tiers: Tiers = Tiers()
+    plant: Callable[[pytest.MonkeyPatch], None] = nothing
+    kinds: tuple[str, ...] = KINDS
+
+
+BUGS: Final[dict[str, Bug]] = {
+    "lost-update": Bug({"versions_are_one_order", "acknowledged_writes_stand"}, Tiers(warm=WarmThatOverwrites)),
+    "ack-before-durable": Bug(
+        {"acknowledged_writes_stand", "versions_are_one_order"}, Tiers(warm=WarmThatLosesWhatItAcknowledged)
+    ),
+    "key-ring-forgets": Bug({"nothing_appears_twice"}, Tiers(warm=WarmThatForgetsKeys)),
+    "entry-ids-forgotten-after-the-seal": Bug({"nothing_appears_twice"}, Tiers(warm=WarmThatForgetsIds)),
+    "slow-sealer-overwrites": Bug(
+        {"nothing_is_our_fault"}, Tiers(warm=WarmThatOverwritesBodies), plant=ids_without_nonce
+    ),
+    "resurrection-by-upsert": Bug({"deleted_stays_deleted"}, Tiers(warm=WarmThatRaisesTheDead)),
+    "stale-fill": Bug({"reads_are_fresh"}, Tiers(hot=HotThatFillsWithoutToken), kinds=("faultless",)),
+    "delta-out-of-order": Bug({"reads_are_true", "reads_are_fresh"}, Tiers(hot=HotThatMovesAnyCopy)),
+    "old-copy-kept": Bug({"reads_are_fresh"}, Tiers(hot=HotThatKeepsWhatItCannotMove), kinds=("faultless",)),
+    "read-renews-lease": Bug({"reads_are_fresh"}, Tiers(hot=HotThatRenewsTheLease), kinds=("cut", "failover")),
+    "garbage-collected-without-fence": Bug({"nothing_is_our_fault"}, plant=collect_without_fence),
+    "unknown-taken-for-done": Bug(
+        {"acknowledged_writes_stand", "versions_are_one_order"}, plant=unknown_is_taken_for_done, kinds=("lossy",)
+    ),
+    "unknown-told-as-failure": Bug(
+        {"nothing_appears_twice", "what_was_refused_never_appears"}, plant=unknown_is_told_as_failure
+    ),
+    "412-for-ones-own-success": Bug(
+        {"what_was_refused_never_appears", "nothing_appears_twice"}, plant=conflict_is_taken_for_lost
+    ),
+    "deleted-before-the-pointer": Bug({"nothing_is_our_fault"}, plant=delete_before_the_pointer),
+    "erasure-without-waiting": Bug({"deleted_stays_deleted"}, plant=erase_without_waiting),
+    "feed-gap": Bug({"the_feed_has_no_gap"}, plant=pages_that_do_not_join),
+    "rehydrate-loses-the-last-line": Bug(
+        {"nothing_is_our_fault", "versions_are_one_order", "reads_are_true"}, plant=rehydrate_without_the_last_line
+    ),
+    "node-remembered-by-id": Bug({"nothing_is_our_fault"}, plant=bodies_remembered_by_id),
+}
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_planted_bug_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bug = BUGS[name]
+    bug.plant(monkeypatch)
+    seen: set[str] = set()
+    scenarios = (scenario_of(seed) for seed in range(SEEDS_MAX * len(KINDS)))
+    wanted = [scenario for scenario in scenarios if scenario.kind in bug.kinds][:SEEDS_MAX]
+    for number, scenario in enumerate(wanted, 1):
+        rules = {violation.rule for violation in World(scenario, bug.tiers).play().violations}
+        seen |= rules
+        if rules & bug.rules:
+            print(f"{name}: caught by {', '.join(sorted(rules))} in run {number}, seed {scenario.seed}")
+            return
+    pytest.fail(f"{name}: not caught in {len(wanted)} runs; other rules that broke: {sorted(seen) or 'none'}")

@@ -1,0 +1,185 @@
+"""Hot as dicts: copies, floors and fill tokens, moved in one step as a script would; and its way over the network."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from sessionmanager.model.change import Change
+from sessionmanager.model.codec import Stored
+from sessionmanager.model.entry import StoredEntry
+from sessionmanager.tiers.hot.protocol import HOT_PARTS, Copy, Hot, Ring
+from sessionmanager.words import Instant, Key
+from tests.support.sim.network import Link
+
+FILL_SECONDS: Final = 3.0
+FOR_EVER: Final = 2**62
+
+
+@dataclass
+class Shelf:
+    """All that hot holds, so that it can be lost or set back as a whole."""
+
+    copies: dict[Key, Copy] = field(default_factory=dict[Key, Copy])
+    floors: dict[Key, int] = field(default_factory=dict[Key, int])
+    fills: dict[Key, tuple[str, float]] = field(default_factory=dict[Key, tuple[str, float]])
+
+
+class ModelHot:
+    """The plainest hot tier. `clock`: seconds, for the life of a fill token."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._tokens = 0
+        self._bells: dict[Key, set[asyncio.Queue[Ring | None]]] = {}
+        self.shelf = Shelf()
+
+    # -- what a cache may do to anybody, at any time
+
+    def lose(self) -> None:
+        self.shelf = Shelf()
+
+    def evict(self, choice: random.Random) -> None:
+        """Forget one copy, floor or token, for want of room."""
+        shelf = choice.choice((self.shelf.copies, self.shelf.floors, self.shelf.fills))
+        if shelf:
+            del shelf[choice.choice(sorted(shelf))]
+
+    def snapshot(self) -> Shelf:
+        return Shelf(*(copy.copy(part) for part in (self.shelf.copies, self.shelf.floors, self.shelf.fills)))
+
+    def go_back(self, older: Shelf) -> None:
+        """A replica that lags is promoted."""
+        self.shelf = Shelf(*(copy.copy(part) for part in (older.copies, older.floors, older.fills)))
+
+    # -- the protocol
+
+    async def recall(self, key: Key) -> Copy | None:
+        found = self.shelf.copies.get(key)
+        return found if found and found.stored.rev >= self.shelf.floors.get(key, 0) else None
+
+    async def begin_fill(self, key: Key) -> str | None:
+        held = self.shelf.fills.get(key)
+        if held is not None and held[1] > self._clock():
+            return None
+        self._tokens += 1
+        token = f"token-{self._tokens}"
+        self.shelf.fills[key] = (token, self._clock() + FILL_SECONDS)
+        return token
+
+    async def end_fill(self, key: Key, token: str, copy: Copy) -> None:
+        shelf = self.shelf
+        held = shelf.fills.get(key)
+        if held is None or held[0] != token or held[1] <= self._clock():
+            return
+        del shelf.fills[key]
+        there = shelf.copies.get(key)
+        if copy.stored.key != key or copy.stored.tombstone is not None:
+            return
+        if copy.stored.rev >= shelf.floors.get(key, 0) and not (there and there.stored.rev > copy.stored.rev):
+            shelf.copies[key] = Copy(_hot_parts(copy.stored), copy.tail, copy.as_of)
+
+    async def after_commit(self, change: Change, as_of: Instant) -> None:
+        key, shelf = change.key, self.shelf
+        there = shelf.copies.get(key)
+        if there is not None and there.stored.rev == change.rev:
+            moved = _move(there, change, as_of)
+            if moved is None:
+                del shelf.copies[key]
+            else:
+                shelf.copies[key] = moved
+        elif there is not None and there.stored.rev <= change.rev:
+            del shelf.copies[key]
+        shelf.floors[key] = max(shelf.floors.get(key, 0), change.rev + 1)
+        shelf.fills.pop(key, None)
+
+    async def drop(self, key: Key) -> None:
+        self.shelf.copies.pop(key, None)
+
+    async def drop_for_ever(self, key: Key) -> None:
+        self.shelf.copies.pop(key, None)
+        self.shelf.fills.pop(key, None)
+        self.shelf.floors[key] = FOR_EVER
+
+    async def ring(self, key: Key, version: int) -> None:
+        for queue in self._bells.get(key, ()):
+            kept = queue.get_nowait() if queue.full() else None
+            queue.put_nowait(Ring(key, max(version, kept.version if kept else 0)))
+
+    @asynccontextmanager
+    async def listen(self, key: Key) -> AsyncIterator[AsyncIterator[Ring]]:
+        queue: asyncio.Queue[Ring | None] = asyncio.Queue(maxsize=1)
+        self._bells.setdefault(key, set()).add(queue)
+        try:
+            yield _rings(queue)
+        finally:
+            self._bells[key].discard(queue)
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(None)
+            if not self._bells[key]:
+                del self._bells[key]
+
+
+async def _rings(queue: asyncio.Queue[Ring | None]) -> AsyncIterator[Ring]:
+    while (ring := await queue.get()) is not None:
+        yield ring
+
+
+def _hot_parts(stored: Stored) -> Stored:
+    parts = {name: data for name, data in stored.parts.items() if name in HOT_PARTS}
+    return Stored(stored.key, stored.rev, stored.version, parts, placement=stored.placement, tombstone=stored.tombstone)
+
+
+def _move(there: Copy, change: Change, as_of: Instant) -> Copy | None:
+    """The copy one commit on; None if the lines would not join, or if there is nothing left to show."""
+    after = change.stored
+    if after.tombstone is not None or not _joins(there.tail, change.entries):
+        return None
+    parts = {name: data for name, data in there.stored.parts.items() if name not in change.dropped}
+    parts |= {name: after.parts[name] for name in change.changed if name in HOT_PARTS}
+    tail = tuple(line for line in (*there.tail, *change.entries) if line.seq >= change.tail_from)
+    return Copy(Stored(after.key, after.rev, after.version, parts, placement=after.placement), tail, as_of)
+
+
+def _joins(tail: tuple[StoredEntry, ...], added: tuple[StoredEntry, ...]) -> bool:
+    return not tail or not added or added[0].seq == tail[-1].seq + 1
+
+
+class FarHot:
+    """The same at the far end of a link. The doorbell is a hint: a ring may be lost, and listening needs no link."""
+
+    def __init__(self, hot: Hot, link: Link) -> None:
+        self._hot = hot
+        self._link = link
+
+    async def recall(self, key: Key) -> Copy | None:
+        return await self._link.read("recall", lambda: self._hot.recall(key))
+
+    async def begin_fill(self, key: Key) -> str | None:
+        return await self._link.cache("begin_fill", lambda: self._hot.begin_fill(key))
+
+    async def end_fill(self, key: Key, token: str, copy: Copy) -> None:
+        await self._link.cache("end_fill", lambda: self._hot.end_fill(key, token, copy))
+
+    async def after_commit(self, change: Change, as_of: Instant) -> None:
+        await self._link.cache(f"after_commit {change.rev + 1}", lambda: self._hot.after_commit(change, as_of))
+
+    async def drop(self, key: Key) -> None:
+        await self._link.cache("drop", lambda: self._hot.drop(key))
+
+    async def drop_for_ever(self, key: Key) -> None:
+        await self._link.cache("drop_for_ever", lambda: self._hot.drop_for_ever(key))
+
+    async def ring(self, key: Key, version: int) -> None:
+        await self._link.cache("ring", lambda: self._hot.ring(key, version))
+
+    @asynccontextmanager
+    async def listen(self, key: Key) -> AsyncIterator[AsyncIterator[Ring]]:
+        async with self._hot.listen(key) as rings:
+            yield rings

@@ -1,0 +1,113 @@
+"""What one seed plays: how many replicas, clients and sessions, which faults, how often. All drawn from the seed."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Final
+
+from sessionmanager.words import TierName
+from tests.support.sim.network import Odds, Outage, Weather
+
+FAULTS_SECONDS: Final = 12.0
+"""How long a run has faults; outages lie within it."""
+OUTAGE_SECONDS: Final = (0.2, 6.0)
+"""Some are longer than the lease of a hot copy."""
+KINDS: Final = (
+    "faultless",
+    "lossy",
+    "cut",
+    "failover",
+    "kills",
+    "cold",
+    "outages",
+    "alone",
+    "storm",
+)
+_CRUMBLY: Final = Odds(refuse=0.02, lose=0.04, late=0.03, slow=0.06, twice=0.05)
+_SLOW: Final = Odds(slow=0.03)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One run. private_hot: each replica has a hot tier of its own in its process, as memory is.
+
+    hot_loss_seconds: mean time between losses of hot (all of it, or back to an older state); 0 = never.
+    eviction_seconds: mean time between evictions of one thing from hot, which is no fault; 0 = never.
+    rush: clients pause for milliseconds, so that nearly everything overlaps; else also for longer than a lease.
+    """
+
+    seed: int
+    kind: str
+    weather: Weather
+    replicas: int
+    clients: int
+    sessions: int
+    operations: int
+    rush: bool
+    private_hot: bool = False
+    hot_loss_seconds: float = 0.0
+    eviction_seconds: float = 0.0
+
+    @property
+    def faultless(self) -> bool:
+        return self.kind == "faultless"
+
+
+def scenario_of(seed: int) -> Scenario:
+    """The scenario of a seed: kinds take turns, so that any run of nine seeds has them all."""
+    draw = random.Random(f"scenario-{seed}")
+    kind = KINDS[seed % len(KINDS)]
+    alone = kind == "alone"
+    return Scenario(
+        seed=seed,
+        kind=kind,
+        weather=Weather(_odds(kind), _outages(kind, draw)),
+        replicas=1 if alone else draw.choice((2, 3, 3)),
+        clients=draw.choice((2, 3, 4)),
+        sessions=draw.choice((1, 1, 2)),
+        operations=draw.choice((8, 12, 16)),
+        rush=draw.random() < 0.5,
+        private_hot=alone,
+        eviction_seconds=draw.choice((0.0, 0.01, 0.1)),
+        hot_loss_seconds=draw.choice((0.3, 1.0, 3.0)) if kind in ("failover", "storm") else 0.0,
+    )
+
+
+def _odds(kind: str) -> dict[TierName, Odds]:
+    match kind:
+        case "faultless":
+            return {"hot": _SLOW, "warm": _SLOW, "cold": _SLOW}
+        case "lossy":
+            return {"hot": _SLOW, "warm": Odds(refuse=0.04, lose=0.08, late=0.06, slow=0.05, twice=0.08)}
+        case "cut":
+            return {"hot": Odds(refuse=0.08, lose=0.08, late=0.06, slow=0.08, twice=0.04), "warm": _SLOW}
+        case "failover":
+            return {"hot": _CRUMBLY, "warm": _SLOW}
+        case "kills":
+            return {"hot": Odds(kill=0.01), "warm": Odds(kill=0.015, slow=0.03), "cold": Odds(kill=0.05)}
+        case "cold":
+            return {"cold": Odds(refuse=0.1, lose=0.1, late=0.1, slow=0.1, twice=0.1, kill=0.02), "warm": _SLOW}
+        case "alone":
+            return {"warm": Odds(refuse=0.02, lose=0.04, late=0.03, slow=0.04, twice=0.04, kill=0.01), "cold": _CRUMBLY}
+        case _:
+            crumbly = Odds(refuse=0.02, lose=0.04, late=0.03, slow=0.05, twice=0.04, kill=0.004)
+            return {"hot": crumbly, "warm": crumbly, "cold": crumbly}
+
+
+def _outages(kind: str, draw: random.Random) -> tuple[Outage, ...]:
+    """A replica cut off from hot, or whole tiers away for a while."""
+
+    def outage(tier: TierName, replica: str | None) -> Outage:
+        start = draw.uniform(0, FAULTS_SECONDS * 0.7)
+        return Outage(tier, start, start + draw.uniform(*OUTAGE_SECONDS), replica)
+
+    match kind:
+        case "cut":
+            return tuple(outage("hot", f"r{draw.randrange(3)}") for _ in range(3))
+        case "outages":
+            return tuple(outage(tier, None) for tier in ("hot", "warm", "cold", "warm"))
+        case "storm":
+            return (outage("hot", f"r{draw.randrange(3)}"), outage("warm", f"r{draw.randrange(3)}"))
+        case _:
+            return ()

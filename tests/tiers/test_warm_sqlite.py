@@ -1,0 +1,234 @@
+"""The embedded warm tier keeps the contract, wherever its COMMIT runs."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from sessionmanager.errors import NotFound, RevConflict, TierUnavailable
+from sessionmanager.tiers.registry import opener
+from sessionmanager.tiers.warm import sqlite, sqlite_writer
+from sessionmanager.tiers.warm.protocol import ListQuery, Warm
+from sessionmanager.tiers.warm.sqlite import open_sqlite
+from sessionmanager.tiers.warm.sqlite_files import path_of
+from sessionmanager.words import Key
+from tests.contracts.warm import WarmContract
+from tests.support.builders import KEY, T3, a_change, a_commit_id, a_key_record, a_line, a_trail, lines
+from tests.support.sqlite_faults import Faults
+
+pytestmark = pytest.mark.contract
+
+
+class TestSqlite(WarmContract):
+    @pytest.fixture
+    async def warm(self, tmp_path: Path) -> AsyncIterator[Warm]:
+        async with open_sqlite(f"sqlite:///{tmp_path}/warm.db", commit_in="inline") as warm:
+            yield warm
+
+
+class TestSqliteThatCommitsInAThread(WarmContract):
+    @pytest.fixture
+    async def warm(self, tmp_path: Path) -> AsyncIterator[Warm]:
+        async with open_sqlite(f"sqlite:///{tmp_path}/warm.db", commit_in="thread") as warm:
+            yield warm
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/warm.db"
+
+
+async def test_everything_is_there_after_a_reopen(url: str) -> None:
+    async with open_sqlite(url) as warm:
+        await warm.commit(a_change(entries=lines(1, 3), commit_id=a_commit_id("one"), trail=a_trail()))
+        await warm.commit(a_change(rev=1, due_at=T3, idempotency=a_key_record()))
+        await warm.put_body(KEY, "segment", b"body")
+        await warm.put_record("acme", "kind", "id", b"data", rev=0)
+    async with open_sqlite(url) as warm:
+        assert (await warm.load(KEY, tail=10)).tail == lines(1, 3)
+        assert await warm.find_commit(KEY, 0, a_commit_id("one")) == 1
+        assert await warm.find_key(KEY, b"scope") == a_key_record()
+        assert await warm.due(T3, 10) == [KEY]
+        assert await warm.get_body(KEY, "segment") == b"body"
+        await warm.commit(a_change(rev=2, trail=a_trail(actor="bob")))
+        assert await warm.find_commit(KEY, 0, a_commit_id("one")) == 1
+        with pytest.raises(RevConflict):
+            await warm.commit(a_change())
+
+
+async def test_all_writes_that_wait_share_one_commit(url: str) -> None:
+    faults = Faults()
+    async with open_sqlite(url, commit_in="inline", factory=faults.factory()) as warm:
+        keys = [Key("acme", f"call-{i}") for i in range(64)]
+        before = faults.count("COMMIT")
+        await asyncio.gather(*[warm.commit(a_change(key)) for key in keys], warm.note([a_trail()]))
+        assert faults.count("COMMIT") == before + 1
+
+
+async def test_two_changes_of_one_session_in_one_transaction_are_as_one_after_the_other(url: str) -> None:
+    async with open_sqlite(url, commit_in="inline") as warm:
+        changes = [
+            a_change(),
+            a_change(rev=1, entries=[a_line(1)]),
+            a_change(rev=1, entries=[a_line(1, "rival")]),
+            a_change(rev=2, entries=[a_line(2)], commit_id=a_commit_id("last")),
+        ]
+        results = await asyncio.gather(*[warm.commit(change) for change in changes], return_exceptions=True)
+        assert [type(e) for e in results] == [type(None), type(None), RevConflict, type(None)]
+        assert (await warm.load(KEY, tail=10)).tail == lines(1, 2)
+        assert await warm.find_commit(KEY, 0, a_commit_id("last")) == 3
+
+
+async def test_while_a_thread_commits_readers_see_what_was_committed_before(url: str) -> None:
+    faults = Faults()
+    async with open_sqlite(url, commit_in="thread", factory=faults.factory()) as warm:
+        await warm.commit(a_change())
+        go = faults.hold("COMMIT")
+        writing = asyncio.create_task(warm.commit(a_change(rev=1, entries=[a_line(1)])))
+        creating = asyncio.create_task(warm.commit(a_change(Key("acme", "new"))))
+        await faults.held()
+        later = asyncio.create_task(warm.commit(a_change(rev=2, entries=[a_line(2)])))
+        loaded = await warm.load(KEY, tail=10)
+        assert (loaded.stored.rev, loaded.tail) == (1, ())
+        with pytest.raises(NotFound):
+            await warm.load(Key("acme", "new"))
+        assert not writing.done()
+        assert not later.done()
+        go.set()
+        await asyncio.gather(writing, creating, later)
+        assert (await warm.load(KEY, tail=10)).tail == lines(1, 2)
+
+
+async def test_a_commit_that_nobody_waits_for_any_more_is_not_begun(url: str) -> None:
+    async with open_sqlite(url, commit_in="inline") as warm:
+        task = asyncio.create_task(warm.commit(a_change()))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(NotFound):
+            await warm.load(KEY)
+
+
+async def test_more_writes_than_may_wait_are_refused_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_writer, "WAITING_MAX", 5)
+    async with open_sqlite(url, commit_in="inline") as warm:
+        writes = [warm.commit(a_change(Key("acme", f"{i}"))) for i in range(8)]
+        results = await asyncio.gather(*writes, return_exceptions=True)
+        assert [type(e) for e in results] == [type(None)] * 5 + [TierUnavailable] * 3
+
+
+async def test_more_lists_than_may_wait_are_refused_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "LISTS_WAITING_MAX", 2)
+    async with open_sqlite(url) as warm:
+        results = await asyncio.gather(*[warm.list(ListQuery("acme", 1)) for _ in range(4)], return_exceptions=True)
+        assert sum(isinstance(e, TierUnavailable) for e in results) == 2
+
+
+async def test_large_groups_are_split_and_all_land(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_writer, "GROUP_BYTES_MAX", 10_000)
+    monkeypatch.setattr(sqlite_writer, "GROUP_MAX", 7)
+    faults = Faults()
+    async with open_sqlite(url, commit_in="inline", factory=faults.factory()) as warm:
+        keys = [Key("acme", f"call-{i}") for i in range(30)]
+        before = faults.count("COMMIT")
+        await asyncio.gather(*[warm.commit(a_change(key, entries=[a_line(1, "x" * 4000)])) for key in keys])
+        assert faults.count("COMMIT") - before >= 10
+        assert all([(await warm.load(key, tail=1)).tail for key in keys])
+
+
+async def test_closing_finishes_what_waits_and_then_refuses(url: str) -> None:
+    async with open_sqlite(url, commit_in="thread") as warm:
+        waiting = [asyncio.create_task(warm.commit(a_change(Key("acme", f"{i}")))) for i in range(300)]
+        await asyncio.sleep(0)
+    await asyncio.gather(*waiting)
+    for refused in (warm.commit(a_change()), warm.load(KEY), warm.list(ListQuery("acme", 1))):
+        with pytest.raises(TierUnavailable, match="closed"):
+            await refused
+
+
+async def test_the_clock_does_not_follow_one_that_is_set_back(url: str) -> None:
+    readings = iter([1_800_000_000.0, 1_799_999_000.0, 1_800_000_000.5])
+    async with open_sqlite(url, clock=lambda: next(readings)) as warm:
+        assert [warm.now() for _ in range(3)] == [
+            "2027-01-15T08:00:00.000Z",
+            "2027-01-15T08:00:00.000Z",
+            "2027-01-15T08:00:00.500Z",
+        ]
+
+
+async def test_every_connection_keeps_the_settings_that_acknowledgements_depend_on(url: str) -> None:
+    faults = Faults()
+    async with open_sqlite(url, factory=faults.factory()):
+        for number, connection in enumerate(faults.connections):
+
+            def kept(name: str, connection: sqlite3.Connection = connection) -> object:
+                return connection.execute(f"PRAGMA {name}").fetchone()[0]
+
+            assert (kept("journal_mode"), kept("synchronous")) == ("wal", 2)
+            assert (kept("query_only"), kept("wal_autocheckpoint") > 0) == ((0, True) if number == 0 else (1, False))
+        assert faults.writer.execute("PRAGMA secure_delete").fetchone()[0] == 1
+        assert len(faults.connections) == 3
+
+
+@pytest.mark.parametrize(
+    ("pragma", "message"),
+    [("user_version = 99", "newer release"), ("application_id = 7", "another program")],
+)
+async def test_a_database_of_another_kind_is_not_touched(url: str, tmp_path: Path, pragma: str, message: str) -> None:
+    async with open_sqlite(url):
+        pass
+    with sqlite3.connect(tmp_path / "warm.db") as connection:
+        connection.execute(f"PRAGMA {pragma}")
+    connection.close()
+    with pytest.raises(TierUnavailable, match=message):
+        async with open_sqlite(url):
+            pass
+
+
+async def test_a_database_that_another_program_made_is_not_touched(url: str, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "warm.db") as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+    connection.close()
+    with pytest.raises(TierUnavailable, match="another program"):
+        async with open_sqlite(url):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///data/warm.db", "data/warm.db"),
+        ("sqlite:////var/lib/warm.db", "/var/lib/warm.db"),
+        ("sqlite:////var/a%20b/warm.db", "/var/a b/warm.db"),
+    ],
+)
+def test_a_url_names_a_file(url: str, path: str) -> None:
+    assert path_of(url) == Path(path)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///",
+        "sqlite://host/warm.db",
+        "sqlite:///:memory:",
+        "sqlite:///a.db?mode=ro",
+        "sqlite:///a/",
+        "sqlite:///a.db#x",
+        "sqlite:///a%00.db",
+        "other:///a.db",
+    ],
+)
+def test_a_url_that_names_no_file_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="SQLite URL"):
+        path_of(url)
+
+
+def test_the_registry_finds_it() -> None:
+    assert opener("warm", "sqlite:///warm.db") is open_sqlite
