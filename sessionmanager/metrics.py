@@ -6,11 +6,14 @@ Children are looked up in a plain dictionary rather than by `labels()`, so that 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Collection, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Final, cast
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Samples
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
@@ -27,6 +30,49 @@ _STATUS_CODES: Final = tuple(map(str, range(100, 600)))
 _COUNTED_EVENTS: Final = frozenset({"warning", "error", "critical"})
 
 
+class _Times:
+    """One series of a histogram: plain numbers, a bisection and two sums an observation (0.2 µs; the library's own
+    takes
+    a lock for each and looks at one bound after another). For the event loop alone."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.counts[bisect_left(self.bounds, seconds)] += 1
+        self.total += seconds
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative counts by upper bound, as both formats have them."""
+        names = [*(str(float(bound)) for bound in self.bounds), "+Inf"]
+        return list(zip(names, accumulate(self.counts), strict=True))
+
+
+class _Histogram(Collector):
+    """A histogram's series, in the library's shape when they are scraped."""
+
+    def __init__(self, row: Metric, registry: CollectorRegistry) -> None:
+        self._row = row
+        self._names = [name for name, _ in row.labels]
+        self._series: dict[tuple[str, ...], _Times] = {}
+        registry.register(self)
+
+    def labels(self, *values: str) -> _Times:
+        return self._series.setdefault(values, _Times(self._row.bounds))
+
+    def collect(self) -> Iterator[Samples]:
+        family = HistogramMetricFamily(self._row.name, self._row.help, labels=self._names)
+        if not self._names:
+            self.labels()
+        for values, times in self._series.items():
+            family.add_metric(values, times.buckets(), times.total)
+        yield family
+
+
 class _Family:
     """One metric and its children, by the values of their labels."""
 
@@ -35,7 +81,7 @@ class _Family:
     def __init__(self, row: Metric, registry: CollectorRegistry, sets: Mapping[str, Collection[str]]) -> None:
         names = [name for name, _ in row.labels]
         if row.kind == "histogram":
-            self._parent: Any = Histogram(row.name, row.help, names, registry=registry, buckets=row.bounds)
+            self._parent: Any = _Histogram(row, registry)
         else:
             self._parent = (Counter if row.kind == "counter" else Gauge)(row.name, row.help, names, registry=registry)
         # A label whose set is empty is closed by our own code; all others by the table.
@@ -60,15 +106,16 @@ class _Family:
         child = self._children.get(known)
         if child is None:
             # Kept under the values that are shown, never under those that came in: callers must not make it grow.
-            child = self._children[known] = self._parent.labels(*known) if known else self._parent
+            child = self._children[known] = self._parent.labels(*known) if known or isinstance(self._parent, _Histogram)
+            else self._parent
         return child
 
 
 class Metrics:
     """Everything that is counted, one object a process; whoever counts is handed it.
 
-    It is the guard's observer (`observe`, `breaker`) and hears what the core tells (`CoreEvents`). Every method may be
-    called from any thread.
+    It is the guard's observer (`observe`, `breaker`) and hears what the core tells (`CoreEvents`). Times are taken on
+    the event loop; everything else may be counted from any thread.
     """
 
     def __init__(self, registry: CollectorRegistry, routes: Collection[str] = ()) -> None:
