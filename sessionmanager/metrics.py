@@ -106,8 +106,8 @@ class _Family:
         child = self._children.get(known)
         if child is None:
             # Kept under the values that are shown, never under those that came in: callers must not make it grow.
-            child = self._children[known] = self._parent.labels(*known) if known or isinstance(self._parent, _Histogram)
-            else self._parent
+            labelled = known or isinstance(self._parent, _Histogram)
+            child = self._children[known] = self._parent.labels(*known) if labelled else self._parent
         return child
 
 

@@ -132,7 +132,6 @@ EVENTS: Final = (
     Event("worker.cannot_look", "warning", "The worker could not ask what is due; it asks again."),
     Event("worker.failed", "error", "A piece of due work met an error that is our fault; it is put off."),
     Event("audit.cannot_write", "warning", "Lines of the audit trail wait for warm; `waiting`."),
-    Event("audit.cannot_write", "warning", "Refusals could not be written to the trail; they wait, and past a bound are counted."),
     Event("library", "info", "A line of a library's own logger; `logger`, `text`."),
 )
 
