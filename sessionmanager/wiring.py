@@ -48,6 +48,8 @@ from sessionmanager.words import TierName
 MASTER_KEY_NAME: Final = "master-key"
 BANNER_TOKEN_SECONDS: Final = 3600
 TASKS_STOP_SECONDS: Final = 10.0
+EMBEDDED_WARM_TIMEOUT_SECONDS: Final = 5.0
+"""SQLite has no network that could swallow an answer: a call that takes long waits for the disk, and will come."""
 
 log = structlog.get_logger()
 
@@ -95,6 +97,7 @@ def core_settings(settings: Settings) -> CoreSettings:
             metadata_bytes_max=settings.metadata_bytes_max,
             document_bytes_max=settings.body_bytes_max,
             entry_bytes_max=settings.entry_bytes_max,
+            depth_max=settings.json_depth_max,
         ),
         hot_lease_seconds=settings.hot_lease_seconds,
         default_max_age_seconds=settings.default_max_age_seconds,
@@ -129,27 +132,18 @@ async def open_service(settings: Settings, *, on_poison: Any = None) -> AsyncGen
     master = _master_key(settings)
     async with AsyncExitStack() as stack:
         guards = _guards(settings, metrics)
-        hot_options = {
-            "sessions_max": settings.memory_max_sessions,
-            "bytes_max": settings.hot_bytes_max,
-            "ttl_seconds": settings.session_ttl,
-            "cleanup_seconds": settings.memory_cleanup_interval,
-        }
         cold = GuardedCold(await stack.enter_async_context(_open(settings, "cold")), guards["cold"])
         warm = GuardedWarm(
             await stack.enter_async_context(_open(settings, "warm", on_poison=on_poison)), guards["warm"]
         )
-        hot = GuardedHot(await stack.enter_async_context(_open(settings, "hot", **hot_options)), guards["hot"])
+        hot = GuardedHot(await stack.enter_async_context(_open(settings, "hot", **_of_hot(settings))), guards["hot"])
         await SessionKeys(master, warm).check_master()
         core = build_core(hot, warm, cold, master, core_settings(settings), events=_Events(metrics))
         revocations = Revocations(warm)
         await revocations.refresh()
         verifier, tokens = _identity(settings, revocations, stack)
-        backends: dict[TierName, str] = {
-            "hot": urlsplit(settings.hot_url).scheme,
-            "warm": urlsplit(settings.warm_url).scheme,
-            "cold": urlsplit(settings.cold_url).scheme,
-        }
+        urls: dict[TierName, str] = {"hot": settings.hot_url, "warm": settings.warm_url, "cold": settings.cold_url}
+        backends: dict[TierName, str] = {tier: urlsplit(url).scheme for tier, url in urls.items()}
         state = ServiceState(guards, backends, time.monotonic)
         refusals = Refusals(warm)
         api = Api(
@@ -194,10 +188,23 @@ def _open(settings: Settings, tier: TierName, **options: Any) -> Any:
         raise refused(settings, f"{tier}_url", str(error)) from None
 
 
+def _of_hot(settings: Settings) -> dict[str, Any]:
+    """Bounds of the copies that this process keeps."""
+    return {
+        "sessions_max": settings.memory_max_sessions,
+        "bytes_max": settings.hot_bytes_max,
+        "ttl_seconds": settings.session_ttl,
+        "cleanup_seconds": settings.memory_cleanup_interval,
+    }
+
+
 def _guards(settings: Settings, metrics: Metrics) -> Mapping[TierName, Guard]:
+    warm_seconds = settings.warm_timeout_seconds
+    if "warm" in settings.embedded_tiers and settings.origin("warm_timeout_seconds") == "default":
+        warm_seconds = EMBEDDED_WARM_TIMEOUT_SECONDS
     return {
         "hot": Guard("hot", HOT_LIMITS._replace(timeout_seconds=settings.hot_timeout_seconds), metrics),
-        "warm": Guard("warm", WARM_LIMITS._replace(timeout_seconds=settings.warm_timeout_seconds), metrics),
+        "warm": Guard("warm", WARM_LIMITS._replace(timeout_seconds=warm_seconds), metrics),
         "cold": Guard("cold", COLD_LIMITS._replace(timeout_seconds=settings.cold_timeout_seconds), metrics),
     }
 
@@ -234,7 +241,9 @@ def _identity(settings: Settings, revocations: Revocations, stack: AsyncExitStac
         revocations=revocations,
     )
     signs = not settings.jwt_algorithms or "HS256" in settings.jwt_algorithms
-    minter = TokenMinter(secret if signs else None, revocations, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+    minter = TokenMinter(
+        secret if signs else None, revocations, issuer=settings.jwt_issuer, audience=settings.jwt_audience
+    )
     return verifier, minter
 
 

@@ -24,6 +24,7 @@ from sessionmanager.logs import bind_request
 from sessionmanager.model.change import Trail
 from sessionmanager.model.roles import ALL_TENANTS, Action, Actor, check
 from sessionmanager.wire.common import Limits
+from sessionmanager.wire.queries import NoQuery
 from sessionmanager.words import Key
 
 H_TENANT = "X-Tenant"
@@ -39,7 +40,8 @@ class Gate:
         self._deadline_seconds = deadline_seconds
 
     async def __call__(self, ex: Exchange) -> None:
-        """Raises Unauthenticated, Forbidden, NotFound (another tenant's, or another session's for a bound token)."""
+        """Raises Unauthenticated, Forbidden, NotFound (another tenant's, or another session's for a bound token), and
+        Malformed for parameters where a route takes none."""
         route = ex.route
         assert route is not None, "authorized before it was routed"
         if route.open or (self._metrics_open and route.action == "metrics.read"):
@@ -61,6 +63,8 @@ class Gate:
         except (Forbidden, NotFound):
             self._refuse(ex, ex.tenant, actor.subject, "forbidden")
             raise
+        if ex.scope["query_string"] and route.query is NoQuery:
+            ex.query(NoQuery)  # a parameter that nobody reads is a mistake, and is named
 
     def _refuse(self, ex: Exchange, tenant: str, subject: str, reason: str) -> None:
         api, route = self._api, ex.route
@@ -83,7 +87,9 @@ def _named_tenant(ex: Exchange, actor: Actor) -> str:
             f"say which tenant in {H_TENANT}", [FieldError(f"header/{H_TENANT}", "required for this token")]
         )
     if not is_tenant(named) or named == ALL_TENANTS:
-        raise Malformed(f"{H_TENANT} is not the name of a tenant", [FieldError(f"header/{H_TENANT}", "a tenant's name")])
+        raise Malformed(
+            f"{H_TENANT} is not the name of a tenant", [FieldError(f"header/{H_TENANT}", "a tenant's name")]
+        )
     return named
 
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from sessionmanager import __version__
-from sessionmanager.tiers.guard import Guard
 from sessionmanager.words import TierName
+
+
+class Watched(Protocol):
+    """What a tier's guard says of the tier."""
+
+    def state(self) -> Mapping[str, Any]:
+        """`status` (`ok`, `half-open`, `open`) and `last_error`. Calls nothing."""
+        ...
 
 
 class ServiceState:
     """One a process. `draining` is set at the first signal, before connections are closed."""
 
     def __init__(
-        self, guards: Mapping[TierName, Guard], backends: Mapping[TierName, str], clock: Callable[[], float]
+        self, guards: Mapping[TierName, Watched], backends: Mapping[TierName, str], clock: Callable[[], float]
     ) -> None:
         self._guards = guards
         self._backends = backends

@@ -13,6 +13,8 @@ _AGAIN: Final = "try again in a moment"
 
 
 class Explained(NamedTuple):
+    """An error as the command line tells it: its lines, what to do next, and the exit code."""
+
     lines: tuple[str, ...]
     next_step: str
     code: int

@@ -62,6 +62,14 @@ class Page(msgspec.Struct, frozen=True):
 _pages: Final = msgspec.json.Decoder(Page)
 
 
+def page_of(answer: Answer) -> Page:
+    """The answer to `GET …/entries` as a page. Raises NotOurs."""
+    try:
+        return _pages.decode(answer.body)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise NotOurs("the answer is not a page of entries") from None
+
+
 def one_line(data: bytes) -> bytes:
     """The JSON text on one line; only white space between its parts is touched."""
     return msgspec.json.format(data, indent=-1) if b"\n" in data or b"\r" in data else data
@@ -137,11 +145,7 @@ class AsyncClient:
     ) -> Page:
         """A page of the log; `after` and `before` are seqs, both exclusive."""
         query = {"after": after, "before": before, "limit": limit, "order": order, "type": type, "cursor": cursor}
-        answer = await self.call("GET", _path(id, "entries"), query=query)
-        try:
-            return _pages.decode(answer.body)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise NotOurs("the answer is not a page of entries") from None
+        return page_of(await self.call("GET", _path(id, "entries"), query=query))
 
     async def resumable(self, id: str, *, max_age_seconds: float | None = None) -> Json:
         """Whether a resume would be allowed now, and if not, why."""
@@ -208,12 +212,13 @@ class AsyncClient:
         path: str,
         *,
         query: Mapping[str, Any] | None = None,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | bytes | None = None,
         headers: Mapping[str, str] | None = None,
         key: str | None = None,
     ) -> Answer:
         """One request and its whole answer, within the deadline.
 
+        body: bytes are JSON that is sent as it stands, the text of its numbers included.
         Raises: the service's own errors. Unreachable: nothing was sent, or a read broke off. TimedOut: a read.
         OutcomeUnknown: a write whose answer did not come. NotOurs. ValueError: `body` cannot be JSON.
         """
@@ -221,7 +226,7 @@ class AsyncClient:
         sent = {"authorization": f"Bearer {token}"}
         content = None
         if body is not None:
-            content = json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+            content = body if isinstance(body, bytes) else _encode(body)
             sent["content-type"] = "application/json"
         if method not in _READS:
             key = key or uuid.uuid4().hex
@@ -255,6 +260,10 @@ class AsyncClient:
         if response.is_redirect:
             raise NotOurs("an answer that leads elsewhere: the address of the service is another")
         raise error_of(response.status_code, headers, bytes(body))
+
+
+def _encode(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def _path(id: str, *rest: str) -> str:

@@ -88,9 +88,7 @@ def build_core(
     bodies = Bodies(warm, cold, keys, cache_bytes_max=settings.body_cache_bytes_max)
     thaw = Thaw(bodies)
 
-    def new_id() -> str:
-        return random_bytes(10).hex()
-
+    new_id = _body_ids(random_bytes)
     sealer = Sealer(warm, bodies, policy, new_id)
     nudged: list[Callable[[Key], None]] = []
 
@@ -113,6 +111,39 @@ def build_core(
     )
     history = History(warm, bodies)
     reads = Reads(ledger, hot, warm, thaw, history, lease_seconds=settings.hot_lease_seconds, events=heard)
+    moves, archiver, eraser = _moves(ledger, warm, bodies, sealer, settings, random_bytes, sleep)
+    sessions = Sessions(
+        ledger,
+        reads,
+        warm,
+        keys,
+        eraser,
+        derived_id_key=master.derived_id_key,
+        new_session_id=lambda: "ses_" + random_bytes(16).hex(),
+        default_max_age_seconds=settings.default_max_age_seconds,
+    )
+    worker = Worker(warm, ledger, moves, policy, heard, sweep_seconds=settings.sweep_seconds)
+    nudged.append(worker.nudge)
+    attachments = Attachments(ledger, bodies, keys, new_id)
+    return Core(sessions, ledger, reads, bodies, keys, worker, moves, archiver, attachments)
+
+
+def _body_ids(random_bytes: Callable[[int], bytes]) -> Callable[[], str]:
+    """Names of bodies, never used before."""
+    return lambda: random_bytes(10).hex()
+
+
+def _moves(
+    ledger: Ledger,
+    warm: Warm,
+    bodies: Bodies,
+    sealer: Sealer,
+    settings: CoreSettings,
+    random_bytes: Callable[[int], bytes],
+    sleep: Callable[[float], Awaitable[None]],
+) -> tuple[Moves, Archiver, Eraser]:
+    """What goes on between tiers, each with the one that it begins or ends with."""
+    policy, new_id = settings.policy, _body_ids(random_bytes)
     collector = Collector(ledger, warm, bodies)
     offloader = Offloader(ledger, warm, bodies, collector, policy, new_id)
     archiver = Archiver(ledger, warm, bodies, offloader, collector, policy, new_id)
@@ -125,18 +156,4 @@ def build_core(
         sleep=sleep,
         upload_deadline_seconds=settings.upload_deadline_seconds,
     )
-    sessions = Sessions(
-        ledger,
-        reads,
-        warm,
-        keys,
-        eraser,
-        derived_id_key=master.derived_id_key,
-        new_session_id=lambda: "ses_" + random_bytes(16).hex(),
-        default_max_age_seconds=settings.default_max_age_seconds,
-    )
-    moves = Moves(ledger, sealer, offloader, collector, archiver, eraser, policy)
-    worker = Worker(warm, ledger, moves, policy, heard, sweep_seconds=settings.sweep_seconds)
-    nudged.append(worker.nudge)
-    attachments = Attachments(ledger, bodies, keys, new_id)
-    return Core(sessions, ledger, reads, bodies, keys, worker, moves, archiver, attachments)
+    return Moves(ledger, sealer, offloader, collector, archiver, eraser, policy), archiver, eraser

@@ -14,8 +14,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final, Protocol, TypeVar
 
-from sessionmanager.core.build import Amendment, Source, chosen_ids, hidden, visible
-from sessionmanager.core.command import Command, Decided, RequestKey, Who, Written, entry_id_hash, receipt
+from sessionmanager.core.build import Amendment, Source, hidden
+from sessionmanager.core.command import Command, RequestKey, Who, Written
+from sessionmanager.core.decision import Decider, InlineSeal, Prepared
+from sessionmanager.core.recent import RecentHeads
 from sessionmanager.core.send import Outcome, send
 from sessionmanager.core.turns import Turns
 from sessionmanager.errors import (
@@ -23,17 +25,14 @@ from sessionmanager.errors import (
     Contended,
     Draining,
     Erased,
-    KeyReused,
     SessionManagerError,
     TierUnavailable,
 )
-from sessionmanager.model import instants
-from sessionmanager.model.change import Change, KeyRecord, Trail
+from sessionmanager.model.change import Change, Trail
 from sessionmanager.model.codec import Stored
-from sessionmanager.model.decide import Bounds, check_sizes, place
-from sessionmanager.model.entry import Draft, Entry, StoredEntry, encode_entry
-from sessionmanager.model.fold import begin, fold
-from sessionmanager.model.head import Head, KeyRing, Tombstone
+from sessionmanager.model.decide import Bounds
+from sessionmanager.model.entry import Draft, StoredEntry
+from sessionmanager.model.head import KeyRing, Tombstone
 from sessionmanager.model.timers import Policy
 from sessionmanager.tiers.hot.protocol import Hot
 from sessionmanager.tiers.warm.protocol import Warm
@@ -52,12 +51,6 @@ class Thaw(Protocol):
     """Reads the body of an archived session: the full head at the stub's rev, and its tail."""
 
     async def __call__(self, stub: Stored) -> tuple[Stored, tuple[StoredEntry, ...]]: ...
-
-
-class InlineSeal(Protocol):
-    """Seals what came before `added` within the commit that would let a tail grow past twice its bound."""
-
-    async def __call__(self, head: Head, restored: tuple[StoredEntry, ...] | None, first_added: int) -> Head: ...
 
 
 class Events(Protocol):
@@ -93,14 +86,17 @@ class Ledger:
         self.bounds = bounds
         self.new_id = new_id
         self._thaw = thaw
-        self._inline_seal = inline_seal
         self._events = events
         self._rng = rng
         self._sleep = sleep
         self._nudge = nudge
+        self._decider = Decider(
+            warm, inline_seal=inline_seal, policy=policy, bounds=bounds, replayed=events.replay, new_id=new_id
+        )
         self._turns = Turns()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._floors: dict[Key, int] = {}
+        self._recent = RecentHeads()
         self._draining = False
 
     # -- reading for a decision
@@ -119,6 +115,9 @@ class Ledger:
         return Source(stored, True)
 
     async def _source(self, key: Key) -> Source:
+        recent = self._recent.find(key)
+        if recent is not None:
+            return Source(recent, False)
         try:
             copy = await self.hot.recall(key)
         except TierUnavailable:
@@ -159,18 +158,10 @@ class Ledger:
     async def _create(
         self, key: Key, who: Who, drafts: tuple[Draft, ...], keys: KeyRing, request: RequestKey | None
     ) -> Written:
-        as_of = now = self.warm.now()
-        entries = place(drafts, entry_count=0, version=1, now=now, actor=who.subject)
-        lines = tuple(encode_entry(entry) for entry in entries)
-        check_sizes([line.data for line in lines], self.bounds, skip=_own_lines(drafts))
-        head = begin(key, entries[0], status="initiated", size=len(lines[0].data), keys=keys)
-        if len(entries) > 1:
-            head = fold(head, entries[1:], rev=1, size=sum(len(line.data) for line in lines[1:]))
-        answer = receipt(key, 1, head.status, Decided(drafts), 0)
-        change = self._change(None, head, key, who, "create", request, answer, drafts, entries, lines, now)
-        outcome = await self._send(change)
+        first = self._decider.first(key, who, drafts, keys, request)
+        outcome = await self._send(first.change)
         if outcome == "committed" or (outcome == "stands" and request is None):
-            return await self._landed(change, answer, lines, as_of)
+            return await self._landed(first)
         loaded = await self.warm.load(key)
         if request is not None:
             replay = await self.replay(key, request)
@@ -182,10 +173,12 @@ class Ledger:
         source = await (self.exact(key) if command.whole else self._source(key))
         for i in range(DECISIONS_MAX):
             try:
-                prepared = await self._prepare(source, key, who, command, request)
+                prepared = await self._decider.next(source, key, who, command, request)
             except SessionManagerError:
                 if source.exact:
                     raise
+                prepared = None
+            if prepared is None:
                 source = await self.exact(key)
                 continue
             if isinstance(prepared, Written):
@@ -193,10 +186,10 @@ class Ledger:
                     return prepared
                 source = await self.exact(key)
                 continue
-            change, answer, lines, as_of = prepared
-            outcome = await self._send(change)
+            self._recent.forget(key)  # kept again when it landed: whatever stops us between leaves no old head
+            outcome = await self._send(prepared.change)
             if outcome == "committed" or (outcome == "stands" and request is None):
-                written = await self._landed(change, answer, lines, as_of)
+                written = await self._landed(prepared)
                 return written._replace(tier=source.tier)
             if outcome == "stands":
                 # The same request was sent to another replica, or its first answer was lost: what stands may have
@@ -207,94 +200,12 @@ class Ledger:
             source = await self.exact(key)
         raise Contended
 
-    async def _prepare(
-        self, source: Source, key: Key, who: Who, command: Command, request: RequestKey | None
-    ) -> Written | tuple[Change, bytes, tuple[StoredEntry, ...], Instant]:
-        """Decide on one head. Keys and entry ids are looked up after that head was read, and the compare-and-set is
-        on its `rev`, so neither can be overtaken."""
-        if request is not None:
-            replay = await self.replay(key, request)
-            if replay is not None:
-                return replay
-        known = await self._known_ids(key, command.entry_ids)
-        stored = source.stored
-        head = stored.head
-        as_of = self.warm.now()
-        now = max(as_of, head.pulse.updated_at)
-        decided = command.decide(head, known, now)
-        count = head.pulse.entry_count
-        if not decided.drafts:
-            answer = receipt(key, head.version, head.status, decided, count)
-            return Written(head.version, answer, stored, committed=False)
-        entries = place(decided.drafts, entry_count=count, version=head.version + 1, now=now, actor=who.subject)
-        lines = tuple(encode_entry(entry) for entry in entries)
-        check_sizes([line.data for line in lines], self.bounds, skip=_own_lines(decided.drafts))
-        if self._must_seal(head):
-            if not source.exact:
-                source = await self.exact(key)
-                return await self._prepare(source, key, who, command, request)
-            head = await self._inline_seal(head, source.restored, entries[0].seq)
-        after = fold(head, entries, rev=stored.rev + 1, size=sum([len(line.data) for line in lines]))
-        answer = receipt(key, after.version, after.status, decided, count)
-        change = self._change(
-            source, after, key, who, command.action, request, answer, decided.drafts, entries, lines, now
-        )
-        return change, answer, lines, as_of
-
-    def _must_seal(self, head: Head) -> bool:
-        policy = self.policy
-        return head.tail_count >= 2 * policy.tail_entries_max or head.work.tail_bytes >= 2 * policy.tail_bytes_max
-
-    def _change(
-        self,
-        source: Source | None,
-        head: Head,
-        key: Key,
-        who: Who,
-        action: str,
-        request: RequestKey | None,
-        answer: bytes,
-        drafts: tuple[Draft, ...],
-        entries: tuple[Entry, ...],
-        lines: tuple[StoredEntry, ...],
-        now: Instant,
-    ) -> Change:
-        record = None
-        if request is not None:
-            expires_at = instants.plus(now, self.policy.keys_keep_seconds)
-            record = KeyRecord(request.scope, request.request, head.version, answer, expires_at)
-        return visible(
-            source,
-            head,
-            key=key,
-            commit_id=request.commit_id(key) if request is not None else self.new_id(16),
-            entries=lines,
-            entry_ids=chosen_ids(drafts, entries),
-            action=action,
-            who=who,
-            idempotency=record,
-            policy=self.policy,
-            now=now,
-        )
-
     async def replay(self, key: Key, request: RequestKey) -> Written | None:
         """What an earlier request with this key did, or None. Raises KeyReused. Cost: one warm read."""
-        record = await self.warm.find_key(key, request.scope)
-        if record is None:
-            return None
-        if record.request != request.request:
-            raise KeyReused
-        self._events.replay()
-        return Written(record.version, record.answer, None, replayed=True, committed=False)
+        return await self._decider.replay(key, request)
 
-    async def _known_ids(self, key: Key, entry_ids: tuple[str, ...]) -> dict[str, int]:
-        if not entry_ids:
-            return {}
-        hashes = {entry_id_hash(entry_id): entry_id for entry_id in entry_ids}
-        found = await self.warm.find_entry_ids(key, tuple(hashes))
-        return {hashes[name]: seq for name, seq in found.items()}
-
-    async def _landed(self, change: Change, answer: bytes, lines: tuple[StoredEntry, ...], as_of: Instant) -> Written:
+    async def _landed(self, prepared: Prepared) -> Written:
+        change, answer, lines, as_of = prepared
         await self._tell_hot(change, as_of)
         self._events.commit(change.trail.action if change.trail is not None else "move")
         if change.due_at is not None and change.due_at <= as_of:
@@ -355,6 +266,10 @@ class Ledger:
     async def _tell_hot(self, change: Change, as_of: Instant, *, for_ever: bool = False) -> None:
         """Then hot, then the doorbell; neither can make a commit fail."""
         self.raise_floor(change.key, change.rev + 1)
+        if change.stored.placement == "cold" or for_ever:
+            self._recent.forget(change.key)
+        else:
+            self._recent.keep(change.stored)
         with suppress(TierUnavailable):  # the guard has counted it; the lease bounds what a copy left behind may show
             if for_ever:
                 await self.hot.drop_for_ever(change.key)
@@ -401,11 +316,3 @@ class Ledger:
         self._draining = True
         while self._tasks:
             await asyncio.wait(set(self._tasks))
-
-
-def _own_lines(drafts: tuple[Draft, ...]) -> int:
-    """How many lines before a client's own are ours: they may be larger than an entry may be."""
-    count = 0
-    while count < len(drafts) and drafts[count].type in ("state", "status"):
-        count += 1
-    return count

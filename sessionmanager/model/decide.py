@@ -40,6 +40,7 @@ class Bounds(NamedTuple):
     metadata_bytes_max: int = 16 * 1024
     document_bytes_max: int = 1024 * 1024
     entry_bytes_max: int = 64 * 1024
+    depth_max: int = 64
 
 
 class Append(NamedTuple):
@@ -71,7 +72,9 @@ def create(fields: Mapping[str, Raw], drafts: Sequence[Draft], bounds: Bounds) -
 def patch(head: Head, body: Raw, *, is_merge: bool, expected: Expected, bounds: Bounds) -> tuple[Draft, ...]:
     """One `state` entry with the patch as it was sent, or nothing where it changes nothing."""
     check_version(head, expected)
-    fields = patched_fields(head, body, is_merge=is_merge, bytes_max=bounds.document_bytes_max)
+    fields = patched_fields(
+        head, body, is_merge=is_merge, bytes_max=bounds.document_bytes_max, depth_max=bounds.depth_max
+    )
     if not fields:
         return ()
     settable.check(fields, bounds.context_bytes_max, bounds.metadata_bytes_max)

@@ -191,7 +191,7 @@ class _Run:
         patch = data.operations if data.merge is UNSET else data.merge
         if patch is UNSET:
             return
-        values = patched_fields(self.head, patch, is_merge=data.merge is not UNSET, bytes_max=UNBOUNDED)
+        values = patched_fields(self.head, patch, is_merge=data.merge is not UNSET)
         self.head = settable.apply(self.head, settable.check(values, UNBOUNDED, UNBOUNDED))
 
     def _status(self, entry: Entry, data: StatusData) -> None:
@@ -212,13 +212,16 @@ class _Run:
             self.head = _detach_all(self.head, at)
 
 
-def patched_fields(head: Head, patch: Raw, *, is_merge: bool, bytes_max: int) -> dict[str, Raw]:
+def patched_fields(
+    head: Head, patch: Raw, *, is_merge: bool, bytes_max: int = UNBOUNDED, depth_max: int = UNBOUNDED
+) -> dict[str, Raw]:
     """The settable fields that a patch changes, with their new JSON texts, not yet checked. Raises Invalid."""
     before = settable.document(head)
     whole = Raw(_encode(before))
     if is_merge:
         return settable.changed_fields(before, patching.merge(whole, patch))
-    return settable.changed_fields(before, patching.apply_operations(whole, patch, bytes_max))
+    after = patching.apply_operations(whole, patch, bytes_max=bytes_max, depth_max=depth_max)
+    return settable.changed_fields(before, after)
 
 
 def _with_attachment(head: Head, entry: Entry, data: StateData) -> Head:

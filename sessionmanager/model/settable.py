@@ -19,6 +19,8 @@ _encode = msgspec.json.Encoder().encode
 _members = msgspec.json.Decoder(dict[str, Raw])
 _PROFILE_FIELDS: Final = tuple(name for name in SETTABLE if name not in ("context", "realtime", "audio"))
 _DEFAULTS: Final[dict[str, Any]] = {"external_ids": {}, "labels": (), "metadata": {}}
+ERRORS_MAX: Final = 100
+_UNKNOWN: Final = re.compile(r"unknown field `([^`]*)`")
 _AT: Final = re.compile(r" - at `\$(.*)`$")
 _DECODERS: Final = {field.name: msgspec.json.Decoder(field.type) for field in msgspec.structs.fields(SettableFields)}
 
@@ -45,7 +47,7 @@ def check(fields: dict[str, Raw], context_bytes_max: int, metadata_bytes_max: in
     values: dict[str, Any] = {}
     for name, raw in fields.items():
         if name not in _DECODERS:
-            errors.append(FieldError(f"/{name}", "unknown or not settable"))
+            errors.append(FieldError(_pointer(name), "unknown or not settable"))
             continue
         if bytes(raw) == b"null" and name in _DEFAULTS:
             values[name] = _DEFAULTS[name]
@@ -61,7 +63,7 @@ def check(fields: dict[str, Raw], context_bytes_max: int, metadata_bytes_max: in
         if name in fields and len(bytes(fields[name])) > bound:
             errors.append(FieldError(f"/{name}", f"over {bound} bytes"))
     if errors:
-        raise Invalid(errors)
+        raise Invalid(errors[:ERRORS_MAX])
     return values
 
 
@@ -76,11 +78,20 @@ def _checked(name: str, value: Any) -> Any:
     return value
 
 
+def _pointer(name: str) -> str:
+    """The JSON pointer of a member, cut where its name is unreasonably long."""
+    return "/" + name[:128].replace("~", "~0").replace("/", "~1")
+
+
 def _field_error(name: str, message: str) -> FieldError:
     found = _AT.search(message)
     inner = found.group(1) if found else ""
     pointer = re.sub(r"\[(\d+|\.\.\.)\]", lambda m: "/" + m.group(1).replace("...", ""), inner).replace(".", "/")
-    return FieldError(f"/{name}{pointer.rstrip('/')}", _AT.sub("", message))
+    pointer = pointer.rstrip("/")
+    unknown = _UNKNOWN.search(message)
+    if unknown is not None:
+        pointer += _pointer(unknown.group(1))
+    return FieldError(f"/{name}{pointer}", _AT.sub("", message))
 
 
 def apply(head: Head, values: dict[str, Any]) -> Head:

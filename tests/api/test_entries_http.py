@@ -31,8 +31,8 @@ KINDS: list[dict[str, Any]] = [
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(tmp_path_factory.mktemp("entries"), **TINY) as running:
+def service() -> Iterator[Served]:
+    with served(**TINY) as running:
         yield running
 
 

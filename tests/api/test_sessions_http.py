@@ -45,9 +45,8 @@ GONE_MEMBERS = {"erasure_id", "session", "status", "erased_at", "completed_at", 
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder: Path = tmp_path_factory.mktemp("sessions")
-    with served(folder) as running:
+def service() -> Iterator[Served]:
+    with served() as running:
         yield running
 
 
@@ -222,6 +221,10 @@ def test_numbers_that_a_patch_does_not_touch_keep_their_text(admin: Caller) -> N
     assert done.status_code == 200, done.text
     for text in ('"fee":1.10', '"e":1e5', '"z":-0.0', '"n":[1.50]'):
         assert text in admin.get("/sessions/patch-2").text
+    admin.patch("/sessions/patch-2", b'{"context":{"z":-0}}', if_match="*")
+    operations = [{"op": "add", "path": "/labels/-", "value": "x"}]
+    admin.patch("/sessions/patch-2", operations, media="application/json-patch+json", if_match="*")
+    assert '"z":-0,' in admin.get("/sessions/patch-2").text, "an operation on a label reads no context"
 
 
 def test_a_patch_without_a_precondition_is_428_and_with_a_stale_one_412(admin: Caller) -> None:

@@ -72,19 +72,15 @@ async def _writer(warm: Warm, key: Key, until: float, rev: int) -> int:
     trail = a_trail(key, at=T0, version=rev, request_id="0123456789abcdef0123456789abcdef")
     while time.perf_counter() < until:
         stored = Stored(key, rev + 1, rev + 1, PARTS)
-        line = a_line_at(rev)
+        line = (StoredEntry(rev, LINE),)
         change = Change(key, rev, stored, ("pulse", "work"), rev.to_bytes(16, "big"), None, entries=line, trail=trail)
         await warm.commit(change)
         rev += 1
     return rev
 
 
-def a_line_at(seq: int) -> tuple[StoredEntry, ...]:
-    return (StoredEntry(seq, LINE),)
-
-
 async def _ours(path: Path, writers: int) -> float:
-    async with open_sqlite(f"sqlite:///{path}", commit_in="inline") as warm:
+    async with open_sqlite(f"sqlite:///{path}", commit_in="loop") as warm:
         keys = [Key("acme", f"call-{no}") for no in range(SESSIONS)]
         for key in keys:
             await warm.commit(a_change(key))
@@ -111,7 +107,14 @@ async def _writer_once(warm: Warm, key: Key, rev: int) -> int:
     trail = a_trail(key, at=T0, version=rev, request_id="0123456789abcdef0123456789abcdef")
     stored = Stored(key, rev + 1, rev + 1, PARTS)
     change = Change(
-        key, rev, stored, ("pulse", "work"), rev.to_bytes(16, "big"), None, entries=a_line_at(rev), trail=trail
+        key,
+        rev,
+        stored,
+        ("pulse", "work"),
+        rev.to_bytes(16, "big"),
+        None,
+        entries=(StoredEntry(rev, LINE),),
+        trail=trail,
     )
     await warm.commit(change)
     return rev + 1

@@ -220,6 +220,7 @@ class WarmHeadsContract:
         assert (loaded.stored.rev, loaded.stored.version) == (2, 2)
         assert loaded.stored.tombstone == change.stored.tombstone
         assert (dict(loaded.stored.parts), loaded.tail) == ({}, ())
+        assert await warm.read(KEY, after=0, before=100, limit=10) == []
         assert await warm.due(T1, 10) == []
         assert await warm.due(T2, 10) == [KEY]
 

@@ -6,9 +6,10 @@ import asyncio
 import os
 import random
 import time
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -67,12 +68,11 @@ async def test_nothing_acknowledged_is_lost_or_doubled_however_often_the_process
     tmp_path: Path, profile: Profile
 ) -> None:
     seed = int(os.environ.get("TEST_SEED", time.time_ns() % 1_000_000))
-    print(f"TEST_SEED={seed}")
+    print(f"TEST_SEED={seed}")  # the order of requests depends on it, what the machine does beside them does not
     rng = random.Random(seed)
     load, service = Load(rng), Service(tmp_path / "data")
     async with AsyncExitStack() as stack:
         stack.push_async_callback(service.close)
-        writers = stack.enter_async_context  # noqa: F841
         writing = asyncio.create_task(load.run())
         stack.push_async_callback(_cancelled, writing)
         for kill in range(KILLS[profile] + 1):
@@ -80,16 +80,64 @@ async def test_nothing_acknowledged_is_lost_or_doubled_however_often_the_process
             client = await stack.enter_async_context(
                 AsyncClient(process.address, process.token, deadline_seconds=DEADLINE_SECONDS)
             )
-            await load.check_all(client)
+            await load.check_some(client)
             load.service_up(client)
-            await _first(load.until(load.count + rng.randint(0, ACKS_MAX)), writing)
-            if kill < KILLS[profile]:
+            last = kill == KILLS[profile]
+            await _unless_failed(load.until(load.count + (ACKS_MAX if last else rng.randint(0, ACKS_MAX))), writing)
+            if not last:
                 load.service_down()
                 process.kill()
         load.stopping = True
         await writing
         await load.check_all(client)
+    print(f"{load.count} acknowledged, {load.replayed} repeated, {load.archived} archived, {len(load.erased)} erased")
+    print(f"seconds from start to answer: {', '.join(f'{seconds:.2f}' for seconds in service.start_seconds)}")
     assert load.replayed, "no acknowledged request was repeated"
     assert load.archived, "no session was archived"
-    print(f"{load.count} acknowledged, {load.replayed} repeated, {load.archived} archived; start {service.start_seconds}")
     await _check_tiers(tmp_path / "data", load)
+
+
+async def _unless_failed(reached: Coroutine[Any, Any, None], writing: asyncio.Task[None]) -> None:
+    """Wait for `reached`; where a writer fails before, its error is raised."""
+    waiting = asyncio.create_task(reached)
+    done, _ = await asyncio.wait({waiting, writing}, timeout=DEADLINE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    await _cancelled(waiting)
+    if writing in done:
+        await writing
+    assert waiting in done, "the writers do not get on"
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+
+
+async def _check_tiers(folder: Path, load: Load) -> None:
+    """What kills left behind is ended once its grace is over: nothing owed, no orphan, every head its log's fold."""
+    settings = settings_for(folder, **TINY)
+    master = MasterKey(read_key_file(folder / MASTER_KEY_NAME))
+    late = INTENT_GRACE_SECONDS + 1
+
+    def clock() -> float:
+        return time.time() + late
+
+    async with AsyncExitStack() as stack:
+        hot = await stack.enter_async_context(opener("hot", settings.hot_url)(settings.hot_url))
+        warm = await stack.enter_async_context(opener("warm", settings.warm_url)(settings.warm_url, clock=clock))
+        cold = await stack.enter_async_context(opener("cold", settings.cold_url)(settings.cold_url))
+        core = build_core(hot, warm, cold, master, core_settings(settings))
+        for _ in range(LOOKS_MAX):
+            if not await warm.due(FAR, 1):
+                break
+            await core.worker.turn()
+            late += INTENT_GRACE_SECONDS + 1
+        assert not await warm.due(FAR, 1), "something is owed for ever"
+        moved = 0
+        for session in load.sent:
+            found = await audit(core, Tiers(hot, warm, cold), Key("default", session))
+            # A segment whose sealer was killed waits for whoever lists the bodies next (see `core/moves/seal.py`).
+            orphans = [name for name in found.orphans if not name.startswith("warm body")]
+            assert found._replace(orphans=tuple(orphans)).whole, f"{session}: {explained(found)}"
+            assert (found.placement == "erased") == (session in load.erased), session
+            moved += found.cold_bodies
+        assert moved, "nothing was moved to cold"

@@ -6,7 +6,8 @@ by which promise it is caught; a simulator that finds nothing within `SEEDS_MAX`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -24,9 +25,11 @@ from sessionmanager.model import instants
 from sessionmanager.model.change import Change, KeyRecord
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.entry import StoredEntry
+from sessionmanager.model.index import Body
 from sessionmanager.tiers.hot.protocol import Copy
 from sessionmanager.words import Instant, Key
 from tests.support.sim.hot import ModelHot
+from tests.support.sim.network import Odds, Weather
 from tests.support.sim.scenario import KINDS, scenario_of
 from tests.support.sim.warm import ModelWarm
 from tests.support.sim.world import EPOCH_MS, Tiers, World
@@ -146,15 +149,24 @@ class HotThatRenewsTheLease(ModelHot):
 def ids_without_nonce(patch: pytest.MonkeyPatch) -> None:
     """Two sealers of the same tail write the same id, though they saw different tails."""
     real = seal.segment
-    patch.setattr(seal, "segment", lambda lines, body_id: real(lines, f"segment-{lines[0].seq}"))
+
+    def segment(lines: Sequence[StoredEntry], body_id: str) -> Body:
+        return real(lines, f"segment-{lines[0].seq}")
+
+    patch.setattr(seal, "segment", segment)
 
 
-def collect_without_fence(patch: pytest.MonkeyPatch) -> None:
-    """What no head refers to is deleted as it is seen: also what a sealer is just about to refer to."""
+def collect_without_looking_again(patch: pytest.MonkeyPatch) -> None:
+    """The head is read first and the bodies listed then: what was sealed in between is taken for garbage."""
     real = Collector.sweep
 
     async def sweep(self: Any, key: Key, listed: Collection[str], *rest: Any) -> None:
-        await real(self, key, await self._warm.list_bodies(key), *rest)
+        stored = (await self._warm.load(key)).stored
+        refs = [ref for level in stored.head.index.levels for ref in level] if stored.tombstone is None else []
+        kept: set[str] = await self._referred(key, stored.head.keys, refs) if refs else set()
+        found = await self._warm.list_bodies(key)
+        await self._warm.drop_bodies(key, [name for name in found if name not in kept])
+        await real(self, key, [], *rest)
 
     patch.setattr(Collector, "sweep", sweep)
 
@@ -266,14 +278,19 @@ def nothing(patch: pytest.MonkeyPatch) -> None:
 
 
 class Bug(NamedTuple):
-    """rules: by at least one of these it must be caught. kinds: scenarios in which it can show."""
+    """rules: by at least one of these it must be caught. kinds: scenarios in which it can show. play: what clients and
+    scenario do in another way than usual, so that few seeds suffice."""
 
     rules: set[str]
     tiers: Tiers = Tiers()
     plant: Callable[[pytest.MonkeyPatch], None] = nothing
     kinds: tuple[str, ...] = KINDS
+    play: Mapping[str, Any] = {}
 
 
+CROWD: Final = {"sessions": 1, "clients": 4, "operations": 40, "rush": True, "eviction_seconds": 0.0}
+"""Everybody at one session at once."""
+SLOW: Final = Odds(slow=0.15)
 BUGS: Final[dict[str, Bug]] = {
     "lost-update": Bug({"versions_are_one_order", "acknowledged_writes_stand"}, Tiers(warm=WarmThatOverwrites)),
     "ack-before-durable": Bug(
@@ -285,11 +302,24 @@ BUGS: Final[dict[str, Bug]] = {
         {"nothing_is_our_fault"}, Tiers(warm=WarmThatOverwritesBodies), plant=ids_without_nonce
     ),
     "resurrection-by-upsert": Bug({"deleted_stays_deleted"}, Tiers(warm=WarmThatRaisesTheDead)),
-    "stale-fill": Bug({"reads_are_fresh"}, Tiers(hot=HotThatFillsWithoutToken), kinds=("faultless",)),
+    "stale-fill": Bug(
+        {"reads_are_fresh"},
+        Tiers(hot=HotThatFillsWithoutToken),
+        kinds=("faultless",),
+        play=CROWD
+        | {"eviction_seconds": 0.003, "likes": {"get": 4.0}, "weather": Weather({"hot": SLOW, "warm": SLOW})},
+    ),
     "delta-out-of-order": Bug({"reads_are_true", "reads_are_fresh"}, Tiers(hot=HotThatMovesAnyCopy)),
-    "old-copy-kept": Bug({"reads_are_fresh"}, Tiers(hot=HotThatKeepsWhatItCannotMove), kinds=("faultless",)),
+    "old-copy-kept": Bug(
+        {"reads_are_fresh"},
+        Tiers(hot=HotThatKeepsWhatItCannotMove),
+        kinds=("faultless",),
+        play=CROWD | {"likes": {"get": 3.0}},
+    ),
     "read-renews-lease": Bug({"reads_are_fresh"}, Tiers(hot=HotThatRenewsTheLease), kinds=("cut", "failover")),
-    "garbage-collected-without-fence": Bug({"nothing_is_our_fault"}, plant=collect_without_fence),
+    "garbage-collected-without-looking-again": Bug(
+        {"nothing_is_our_fault"}, plant=collect_without_looking_again, play=CROWD
+    ),
     "unknown-taken-for-done": Bug(
         {"acknowledged_writes_stand", "versions_are_one_order"}, plant=unknown_is_taken_for_done, kinds=("lossy",)
     ),
@@ -300,12 +330,19 @@ BUGS: Final[dict[str, Bug]] = {
         {"what_was_refused_never_appears", "nothing_appears_twice"}, plant=conflict_is_taken_for_lost
     ),
     "deleted-before-the-pointer": Bug({"nothing_is_our_fault"}, plant=delete_before_the_pointer),
-    "erasure-without-waiting": Bug({"deleted_stays_deleted"}, plant=erase_without_waiting),
+    "erasure-without-waiting": Bug(
+        {"deleted_stays_deleted"},
+        plant=erase_without_waiting,
+        kinds=("cut",),
+        play={"likes": {"erase": 10.0, "get": 4.0}, "rush": True},
+    ),
     "feed-gap": Bug({"the_feed_has_no_gap"}, plant=pages_that_do_not_join),
     "rehydrate-loses-the-last-line": Bug(
         {"nothing_is_our_fault", "versions_are_one_order", "reads_are_true"}, plant=rehydrate_without_the_last_line
     ),
-    "node-remembered-by-id": Bug({"nothing_is_our_fault"}, plant=bodies_remembered_by_id),
+    "node-remembered-by-id": Bug(
+        {"nothing_is_our_fault"}, plant=bodies_remembered_by_id, kinds=("cold", "outages"), play=CROWD
+    ),
 }
 
 
@@ -317,7 +354,8 @@ def test_a_planted_bug_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     scenarios = (scenario_of(seed) for seed in range(SEEDS_MAX * len(KINDS)))
     wanted = [scenario for scenario in scenarios if scenario.kind in bug.kinds][:SEEDS_MAX]
     for number, scenario in enumerate(wanted, 1):
-        rules = {violation.rule for violation in World(scenario, bug.tiers).play().violations}
+        world = World(replace(scenario, **bug.play), bug.tiers)
+        rules = {violation.rule for violation in world.play().violations}
         seen |= rules
         if rules & bug.rules:
             print(f"{name}: caught by {', '.join(sorted(rules))} in run {number}, seed {scenario.seed}")

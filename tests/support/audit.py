@@ -42,7 +42,8 @@ class Audit(NamedTuple):
 
     placement: `warm`, `cold` or `erased`. lines: the whole log, oldest first, as it is stored. orphans: what tiers hold
     and no head refers to (`warm body …`, `cold object …`, `line …`). owed: objects that an intent still names.
-    faults: what is referred to and cannot be had, gaps, and a head that is not the fold of its log.
+    faults: what is referred to and cannot be had, gaps, and a head that is not the fold of its log. cold_bodies: number
+    of segments and nodes in cold.
     """
 
     placement: str
@@ -52,6 +53,7 @@ class Audit(NamedTuple):
     owed: tuple[str, ...] = ()
     intents: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+    cold_bodies: int = 0
 
     @property
     def whole(self) -> bool:
@@ -73,6 +75,7 @@ async def audit(core: Core, tiers: Tiers, key: Key) -> Audit:
         tuple(sorted(walk.owed)),
         tuple(f"{intent.kind} {intent.id}" for intent in stored.head.work.intents),
         tuple(walk.faults),
+        walk.cold_bodies,
     )
 
 
@@ -88,6 +91,7 @@ class _Walk:
         self.faults: list[str] = []
         self.orphans: list[str] = []
         self.owed = {name for intent in stored.head.work.intents for name in intent.objects}
+        self.cold_bodies = 0
         self._warm: set[str] = set()
         self._cold: set[str] = set()
 
@@ -120,6 +124,7 @@ class _Walk:
         self._fold(full)
 
     async def _body(self, head: Head, ref: Ref) -> None:
+        self.cold_bodies += ref.object is not None
         (self._warm if ref.object is None else self._cold).add(ref.object or ref.id)
         try:
             data = await self.bodies.read(self.key, head.keys, ref)

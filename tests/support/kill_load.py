@@ -25,6 +25,8 @@ PAGE: Final = 200
 ENTRIES_MAX: Final = 3
 TALKERS: Final = 6
 SLEEPERS: Final = 2
+SESSIONS_CHECKED: Final = 15
+OLD_SESSIONS_CHECKED: Final = 5
 COLD_LOOKS_MAX: Final = 50
 COLD_LOOK_SECONDS: Final = 0.03
 
@@ -145,7 +147,8 @@ class Load:
     def _said(self, session: str) -> Request:
         """Half of them have ids of their own; the others have their key alone to be told from a new one."""
         request = self._request(session, "POST", "/entries")
-        texts = tuple(f"{request.key}/{i} {'ü' * self._rng.randint(0, 200)}" for i in range(self._rng.randint(1, ENTRIES_MAX)))
+        count = self._rng.randint(1, ENTRIES_MAX)
+        texts = tuple(f"{request.key}/{i} {'ü' * self._rng.randint(0, 200)}" for i in range(count))
         entries: list[dict[str, Any]] = [{"type": "message", "role": "user", "content": text} for text in texts]
         if self._rng.random() < 0.5:
             for i, entry in enumerate(entries):
@@ -230,6 +233,13 @@ class Load:
 
     async def check_all(self, client: AsyncClient) -> None:
         for session in [*self.sent]:
+            await self.check(client, session)
+
+    async def check_some(self, client: AsyncClient) -> None:
+        """The newest sessions, which the last kills met, and a few of the older."""
+        sessions = [*self.sent]
+        newest = sessions[-SESSIONS_CHECKED:]
+        for session in (*newest, *self._rng.sample(sessions, min(len(sessions), OLD_SESSIONS_CHECKED))):
             await self.check(client, session)
 
 

@@ -8,10 +8,11 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from contextvars import copy_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -97,9 +98,12 @@ class Caller:
         """A POST with a JSON body, or with none."""
         return self.request("POST", path, **({} if body is None else {"json": body}), **more)
 
-    def patch(self, path: str, body: Any, *, media: str = "application/merge-patch+json", **more: Any) -> httpx2.Response:
+    def patch(
+        self, path: str, body: Any, *, media: str = "application/merge-patch+json", **more: Any
+    ) -> httpx2.Response:
         headers = {"Content-Type": media, **more.pop("headers", {})}
-        return self.request("PATCH", path, content=json.dumps(body).encode(), headers=headers, **more)
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.request("PATCH", path, content=content, headers=headers, **more)
 
     def put(self, path: str, body: Any, **more: Any) -> httpx2.Response:
         return self.request("PUT", path, json=body, **more)
@@ -168,7 +172,11 @@ class Served:
         self.settings = settings
         self._runner = asyncio.Runner()
         self._opened: AbstractAsyncContextManager[Service] = open_service(settings)
-        self.service = self.run(self._opened.__aenter__())
+        try:
+            self.service = self.run(self._opened.__aenter__())
+        except BaseException:
+            self._runner.close()
+            raise
         transport = httpx2.ASGITransport(self.service.app)
         self.client = httpx2.AsyncClient(transport=transport, base_url="http://service.test")
         self.admin = self.caller()
@@ -237,7 +245,7 @@ class Served:
         path: bytes,
         *,
         headers: Sequence[tuple[bytes, bytes]] = (),
-        chunks: Sequence[bytes] = (),
+        chunks: Iterable[bytes] = (),
         query: bytes = b"",
     ) -> Reply:
         """A request in bytes that no client would send; what httpx would mend, stays as it is."""
@@ -249,7 +257,7 @@ class Served:
         path: bytes,
         *,
         headers: Sequence[tuple[bytes, bytes]] = (),
-        chunks: Sequence[bytes] = (),
+        chunks: Iterable[bytes] = (),
         query: bytes = b"",
     ) -> Reply:
         scope = {
@@ -266,14 +274,17 @@ class Served:
             "client": ("127.0.0.1", 50_000),
             "root_path": "",
         }
-        waiting = list(chunks) or [b""]
+        coming = iter(chunks)
         sent: list[Any] = []
+        ended = False
 
         async def receive() -> Any:
-            if not waiting:
+            nonlocal ended
+            if ended:
                 return {"type": "http.disconnect"}
-            chunk = waiting.pop(0)
-            return {"type": "http.request", "body": chunk, "more_body": bool(waiting)}
+            chunk = next(coming, None)
+            ended = chunk is None
+            return {"type": "http.request", "body": chunk or b"", "more_body": not ended}
 
         async def send(message: Any) -> None:
             sent.append(message)
@@ -289,13 +300,22 @@ def _unquoted(path: bytes) -> str:
 
 
 @contextmanager
-def served(folder: Path, **changes: str) -> Iterator[Served]:
-    """A service in process with its data in `folder`."""
-    running = Served(settings_for(folder, **changes))
-    try:
-        yield running
-    finally:
-        running.close()
+def quick_folder() -> Iterator[Path]:
+    """A folder for tests that do not ask what a disk does: in memory where the machine has such a place."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
+        yield Path(name)
+
+
+@contextmanager
+def served(folder: Path | None = None, **changes: str) -> Iterator[Served]:
+    """A service in process with its data in `folder`, or in a quick one that nobody sees."""
+    with ExitStack() as stack:
+        running = Served(settings_for(folder or stack.enter_context(quick_folder()), **changes))
+        try:
+            yield running
+        finally:
+            running.close()
 
 
 # -- problem documents

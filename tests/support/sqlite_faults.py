@@ -44,14 +44,19 @@ class Faults:
 
         self.before = before
 
-    def hold(self, statement: str) -> threading.Event:
-        """Statements that begin so wait until the event is set, if they run in a thread; on the loop none waits."""
+    def hold(self, statement: str, error: sqlite3.Error | None = None) -> threading.Event:
+        """Statements that begin so wait until the event is set, if they run in a thread; on the loop none waits.
+
+        After that they go on, or fail with `error`.
+        """
         go = threading.Event()
 
         def before(sql: str) -> None:
             if sql.startswith(statement) and threading.current_thread() is not threading.main_thread():
                 self.holding.set()
                 assert go.wait(10), "nobody let it go on"
+                if error is not None:
+                    raise error
 
         self.before = before
         return go

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,13 @@ import pytest
 from sessionmanager.errors import NotFound, RevConflict, TierUnavailable
 from sessionmanager.tiers.registry import opener
 from sessionmanager.tiers.warm import sqlite, sqlite_writer
-from sessionmanager.tiers.warm.protocol import ListQuery, Warm
+from sessionmanager.tiers.warm.protocol import ListQuery, Position, TrailQuery, Warm
 from sessionmanager.tiers.warm.sqlite import open_sqlite
 from sessionmanager.tiers.warm.sqlite_files import path_of
+from sessionmanager.tiers.warm.sqlite_trail import BATCH_MAX
 from sessionmanager.words import Key
 from tests.contracts.warm import WarmContract
-from tests.support.builders import KEY, T3, a_change, a_commit_id, a_key_record, a_line, a_trail, lines
+from tests.support.builders import KEY, T0, T3, a_change, a_commit_id, a_key_record, a_line, a_listing, a_trail, lines
 from tests.support.sqlite_faults import Faults
 
 pytestmark = pytest.mark.contract
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.contract
 class TestSqlite(WarmContract):
     @pytest.fixture
     async def warm(self, tmp_path: Path) -> AsyncIterator[Warm]:
-        async with open_sqlite(f"sqlite:///{tmp_path}/warm.db", commit_in="inline") as warm:
+        async with open_sqlite(f"sqlite:///{tmp_path}/warm.db", commit_in="loop") as warm:
             yield warm
 
 
@@ -62,7 +64,7 @@ async def test_everything_is_there_after_a_reopen(url: str) -> None:
 
 async def test_all_writes_that_wait_share_one_commit(url: str) -> None:
     faults = Faults()
-    async with open_sqlite(url, commit_in="inline", factory=faults.factory()) as warm:
+    async with open_sqlite(url, commit_in="loop", factory=faults.factory()) as warm:
         keys = [Key("acme", f"call-{i}") for i in range(64)]
         before = faults.count("COMMIT")
         await asyncio.gather(*[warm.commit(a_change(key)) for key in keys], warm.note([a_trail()]))
@@ -70,7 +72,7 @@ async def test_all_writes_that_wait_share_one_commit(url: str) -> None:
 
 
 async def test_two_changes_of_one_session_in_one_transaction_are_as_one_after_the_other(url: str) -> None:
-    async with open_sqlite(url, commit_in="inline") as warm:
+    async with open_sqlite(url, commit_in="loop") as warm:
         changes = [
             a_change(),
             a_change(rev=1, entries=[a_line(1)]),
@@ -104,7 +106,7 @@ async def test_while_a_thread_commits_readers_see_what_was_committed_before(url:
 
 
 async def test_a_commit_that_nobody_waits_for_any_more_is_not_begun(url: str) -> None:
-    async with open_sqlite(url, commit_in="inline") as warm:
+    async with open_sqlite(url, commit_in="loop") as warm:
         task = asyncio.create_task(warm.commit(a_change()))
         await asyncio.sleep(0)
         task.cancel()
@@ -116,7 +118,7 @@ async def test_a_commit_that_nobody_waits_for_any_more_is_not_begun(url: str) ->
 
 async def test_more_writes_than_may_wait_are_refused_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_writer, "WAITING_MAX", 5)
-    async with open_sqlite(url, commit_in="inline") as warm:
+    async with open_sqlite(url, commit_in="loop") as warm:
         writes = [warm.commit(a_change(Key("acme", f"{i}"))) for i in range(8)]
         results = await asyncio.gather(*writes, return_exceptions=True)
         assert [type(e) for e in results] == [type(None)] * 5 + [TierUnavailable] * 3
@@ -133,7 +135,7 @@ async def test_large_groups_are_split_and_all_land(url: str, monkeypatch: pytest
     monkeypatch.setattr(sqlite_writer, "GROUP_BYTES_MAX", 10_000)
     monkeypatch.setattr(sqlite_writer, "GROUP_MAX", 7)
     faults = Faults()
-    async with open_sqlite(url, commit_in="inline", factory=faults.factory()) as warm:
+    async with open_sqlite(url, commit_in="loop", factory=faults.factory()) as warm:
         keys = [Key("acme", f"call-{i}") for i in range(30)]
         before = faults.count("COMMIT")
         await asyncio.gather(*[warm.commit(a_change(key, entries=[a_line(1, "x" * 4000)])) for key in keys])
@@ -149,6 +151,74 @@ async def test_closing_finishes_what_waits_and_then_refuses(url: str) -> None:
     for refused in (warm.commit(a_change()), warm.load(KEY), warm.list(ListQuery("acme", 1))):
         with pytest.raises(TierUnavailable, match="closed"):
             await refused
+
+
+async def test_a_page_of_a_trail_costs_the_same_at_any_depth(url: str) -> None:
+    faults = Faults()
+    async with open_sqlite(url, factory=faults.factory()) as warm:
+        for rev in range(100):
+            await warm.commit(a_change(rev=rev, trail=a_trail(version=rev + 1)))
+        query = TrailQuery("acme", 10, session=KEY.id)
+        for _ in range(9):
+            faults.statements.clear()
+            page = await warm.trail(query)
+            assert len(page.items) == 10
+            assert len([sql for sql in faults.statements if "FROM trail " in sql]) <= 12
+            query = query._replace(before=page.next)
+
+
+async def test_a_line_of_the_trail_is_never_among_more_than_a_batch_holds(url: str) -> None:
+    faults = Faults()
+    async with open_sqlite(url, factory=faults.factory()) as warm:
+        await warm.note([a_trail(None)] * (2 * BATCH_MAX + 1))
+        assert faults.writer.execute("SELECT count(*) FROM trail").fetchone() == (3,)
+        assert len((await warm.trail(TrailQuery("acme", 1000))).items) == 2 * BATCH_MAX + 1
+
+
+async def test_the_first_seq_of_an_entry_id_stands(url: str) -> None:
+    digest = a_commit_id("entry")
+    async with open_sqlite(url) as warm:
+        await warm.commit(a_change(entry_ids=((digest, 1),)))
+        await warm.commit(a_change(rev=1, entry_ids=((digest, 2),)))
+        assert await warm.find_entry_ids(KEY, [digest]) == {digest: 1}
+
+
+async def test_no_read_looks_at_more_rows_than_it_must(url: str) -> None:
+    """Every statement of every read goes through an index, in its order: none scans a table or sorts."""
+    faults = Faults()
+    statements: set[str] = set()
+    async with open_sqlite(url, factory=faults.factory()) as warm:
+        await warm.commit(a_change(listing=a_listing("label:x", "label:y"), entries=lines(1, 2), trail=a_trail()))
+        await warm.note([a_trail(Key("acme", "unknown"))])
+        for connection in faults.connections:
+            connection.set_trace_callback(statements.add)
+        bounds = {"created_after": T0, "created_before": T3, "active_after": T0, "active_before": T3}
+        for sort, terms, filters, after in product(
+            ("created_at", "last_activity"),
+            ((), ("label:x",), ("label:x", "label:y")),
+            ({}, bounds),
+            (None, Position(T3, "z")),
+        ):
+            await warm.list(ListQuery("acme", 5, terms, sort, after, **filters))
+        await warm.load(KEY, tail=5)
+        await warm.read(KEY, after=0, before=9, limit=5, descending=True)
+        await warm.find_commit(KEY, 0, b"x")
+        await warm.find_key(KEY, b"x")
+        await warm.find_entry_ids(KEY, [b"x"])
+        await warm.due(T3, 5)
+        await warm.get_record("acme", "kind", "id")
+        await warm.list_records("acme", "kind", prefix="a")
+        await warm.list_bodies(KEY)
+        for session in (None, KEY.id, "unknown", "sha256:0"):
+            await warm.trail(TrailQuery("acme", 5, session=session))
+        await warm.sweep(T3, 10)
+        plans = {
+            sql: [row[3] for row in faults.writer.execute(f"EXPLAIN QUERY PLAN {sql}")]
+            for sql in statements
+            if sql.startswith(("SELECT", "DELETE")) and "count(*)" not in sql
+        }
+    assert len(plans) > 30
+    assert {sql: plan for sql, plan in plans.items() if [p for p in plan if "SCAN" in p or "TEMP B-TREE" in p]} == {}
 
 
 async def test_the_clock_does_not_follow_one_that_is_set_back(url: str) -> None:

@@ -14,12 +14,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from sessionmanager.errors import DataCorrupt, NotFound, OutcomeUnknown, RevConflict, TierUnavailable
-from sessionmanager.tiers.warm import sqlite_operations
+from sessionmanager.tiers.warm import sqlite_operations, sqlite_writer
 from sessionmanager.tiers.warm.protocol import ListQuery, Warm
 from sessionmanager.tiers.warm.sqlite import open_sqlite
 from sessionmanager.words import Key
 from tests.support.builders import KEY, a_change, a_head, a_line, a_tombstone, lines
-from tests.support.sqlite_faults import Faults
+from tests.support.sqlite_faults import Faults, an_error
 
 pytestmark = pytest.mark.fault
 
@@ -56,7 +56,7 @@ def faults() -> Faults:
 
 @pytest.fixture
 async def warm(url: str, faults: Faults) -> AsyncIterator[Warm]:
-    async with open_sqlite(url, commit_in="inline", factory=faults.factory()) as warm:
+    async with open_sqlite(url, commit_in="loop", factory=faults.factory()) as warm:
         for key in KEYS:
             await warm.commit(a_change(key))
         yield warm
@@ -72,7 +72,7 @@ async def revs(warm: Warm) -> set[int]:
     return {(await warm.load(key)).stored.rev for key in KEYS}
 
 
-@pytest.mark.parametrize("commit_in", ["inline", "thread"])
+@pytest.mark.parametrize("commit_in", ["loop", "thread"])
 async def test_a_process_that_is_killed_loses_nothing_it_acknowledged(tmp_path: Path, commit_in: str) -> None:
     for kill_after in (40, 400):
         url = f"sqlite:///{tmp_path}/{kill_after}/warm.db"
@@ -144,7 +144,7 @@ async def test_a_database_that_cannot_be_written_refuses_writes_alone(warm: Warm
     assert await commit_all(warm, 1) == [None] * len(KEYS)
 
 
-@pytest.mark.parametrize("commit_in", ["inline", "thread"])
+@pytest.mark.parametrize("commit_in", ["loop", "thread"])
 async def test_a_failed_commit_fails_each_member_and_leaves_nothing(url: str, faults: Faults, commit_in: str) -> None:
     async with open_sqlite(url, commit_in=commit_in, factory=faults.factory()) as warm:  # type: ignore[arg-type]
         for key in KEYS:
@@ -156,7 +156,7 @@ async def test_a_failed_commit_fails_each_member_and_leaves_nothing(url: str, fa
         assert await commit_all(warm, 1) == [None] * len(KEYS)
 
 
-@pytest.mark.parametrize("commit_in", ["inline", "thread"])
+@pytest.mark.parametrize("commit_in", ["loop", "thread"])
 async def test_after_a_failed_sync_nothing_is_said_to_stand_and_everything_is_refused(
     url: str, faults: Faults, commit_in: str
 ) -> None:
@@ -183,6 +183,28 @@ async def test_after_a_failed_sync_nothing_is_said_to_stand_and_everything_is_re
     assert poisoned == ["now"]
     async with open_sqlite(url) as warm:
         assert await revs(warm) <= {1, 2}
+
+
+async def test_what_waits_behind_a_failed_sync_is_refused(url: str, faults: Faults) -> None:
+    async with open_sqlite(url, commit_in="thread", factory=faults.factory()) as warm:
+        go = faults.hold("COMMIT", an_error(sqlite3.SQLITE_IOERR_FSYNC, "SQLITE_IOERR_FSYNC"))
+        sent = asyncio.create_task(warm.commit(a_change(KEYS[0])))
+        await faults.held()
+        behind = [asyncio.create_task(warm.commit(a_change(key))) for key in KEYS[1:]]
+        behind.append(asyncio.create_task(warm.put_record("acme", "kind", "id", b"x", rev=0)))
+        await asyncio.sleep(0)
+        go.set()
+        outcomes = await asyncio.gather(sent, *behind, return_exceptions=True)
+        assert [type(e) for e in outcomes] == [OutcomeUnknown, *[TierUnavailable] * len(behind)]
+
+
+async def test_a_disk_that_fills_up_while_members_are_tried_alone_refuses_them_all(warm: Warm, faults: Faults) -> None:
+    faults.fail("SAVEPOINT", sqlite3.SQLITE_FULL, "SQLITE_FULL")
+    broken = a_change(KEYS[0], rev=1, entries=[a_line(1)._replace(seq=1 << 80)])
+    outcomes = await asyncio.gather(warm.commit(broken), warm.commit(a_change(KEYS[1], rev=1)), return_exceptions=True)
+    assert [type(e) for e in outcomes] == [TierUnavailable, TierUnavailable]
+    assert await revs(warm) == {1}
+    assert await commit_all(warm, 1) == [None] * len(KEYS)
 
 
 async def test_a_failed_read_of_the_disk_poisons_too(warm: Warm, faults: Faults) -> None:
@@ -307,6 +329,21 @@ async def test_closing_in_the_middle_of_a_check_waits_for_its_thread(url: str, t
     async with open_sqlite(url, factory=faults.factory()) as warm:
         assert (await warm.load(KEY)).stored.rev == 1
         asyncio.get_running_loop().call_soon(go.set)
+    async with open_sqlite(url) as warm:
+        assert (await warm.load(KEY)).stored.rev == 1
+
+
+async def test_a_commit_that_hangs_does_not_keep_the_tier_from_closing(
+    url: str, faults: Faults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "CLOSE_SECONDS", 0.01)
+    async with open_sqlite(url, commit_in="thread", factory=faults.factory()) as warm:
+        go = faults.hold("COMMIT")
+        hanging = asyncio.create_task(warm.commit(a_change()))
+        await faults.held()
+    go.set()
+    await hanging  # it was not given up, only not waited for
+    faults.writer.close()
     async with open_sqlite(url) as warm:
         assert (await warm.load(KEY)).stored.rev == 1
 

@@ -27,6 +27,7 @@ from sessionmanager.errors import FieldError, Invalid, Malformed
 from sessionmanager.fields import SETTABLE
 from sessionmanager.model.listing import LOOKUP_FIELDS, metadata_term, term
 from sessionmanager.tiers.warm.protocol import ListQuery, Position
+from sessionmanager.wire.common import pointer
 from sessionmanager.wire.queries import GetSession, ListSessions, Lookup
 from sessionmanager.wire.requests import NewSession
 from sessionmanager.words import Key
@@ -170,7 +171,7 @@ def _merge_patch(patch: Raw) -> tuple[Raw, int | None]:
         raise Invalid([FieldError("", "a merge patch of a session is an object")])
     members = _members.decode(patch)
     version = members.pop("version", None)
-    errors = [FieldError(f"/{name}", "unknown or not settable") for name in members if name not in SETTABLE]
+    errors = [FieldError(pointer(name), "unknown or not settable") for name in members if name not in SETTABLE]
     number = None
     if version is not None:
         try:

@@ -11,6 +11,7 @@ from sessionmanager.api.context import Api, encode
 from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.reply import Reply, json_reply
 from sessionmanager.core import tenants
+from sessionmanager.core.tokens import is_text
 from sessionmanager.errors import FieldError, Malformed
 from sessionmanager.model import instants
 from sessionmanager.model.change import Trail
@@ -68,8 +69,8 @@ class TenantRoutes:
 
     async def revoke_subject(self, ex: Exchange) -> Reply:
         query = ex.query(RevokeTokens)
-        if query.subject is None:
-            raise Malformed("query/subject: say whose tokens", [FieldError("query/subject", "required")])
+        if query.subject is None or not is_text(query.subject):
+            raise Malformed("query/subject: say whose tokens", [FieldError("query/subject", "required, a subject")])
         await self._api.tokens.revoke(ex.actor, subject=query.subject, tenant=ex.tenant)
         await self._note(ex, "token.revoke")
         return Reply(204)

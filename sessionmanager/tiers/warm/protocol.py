@@ -73,6 +73,8 @@ class TrailQuery(NamedTuple):
 
 
 class TrailPage(NamedTuple):
+    """Lines of the trail, newest first, each with its place; and where to go on, None = there is no more."""
+
     items: tuple[tuple[int, Trail], ...]
     next: int | None
 
@@ -146,7 +148,9 @@ class WarmBodies(Protocol):
         """Raises NotFound, DataCorrupt."""
         ...
 
-    async def list_bodies(self, key: Key) -> list[str]: ...
+    async def list_bodies(self, key: Key) -> list[str]:
+        """The ids of all bodies that are kept here for a session, pointed to or not. One read."""
+        ...
 
     async def drop_bodies(self, key: Key, body_ids: Sequence[str]) -> None:
         """Forget these bodies; those that are not there are passed over."""
@@ -163,7 +167,9 @@ class WarmBodies(Protocol):
 class WarmRecords(Protocol):
     """Small documents beside sessions, the audit trail, and counts."""
 
-    async def get_record(self, tenant: str, kind: str, record_id: str) -> Record | None: ...
+    async def get_record(self, tenant: str, kind: str, record_id: str) -> Record | None:
+        """The newest state of a record, None if there is none or it was removed. One read."""
+        ...
 
     async def put_record(
         self, tenant: str, kind: str, record_id: str, data: bytes | None, *, rev: int, expires_at: Instant | None = None

@@ -35,7 +35,7 @@ from sessionmanager.tiers.warm.sqlite_schema import connect, migrate
 from sessionmanager.tiers.warm.sqlite_writer import Writer
 from sessionmanager.words import Instant, Key
 
-CommitIn = Literal["measure", "inline", "thread"]
+CommitIn = Literal["measure", "loop", "thread"]
 
 SLOW_COMMIT_SECONDS: Final = 0.002
 """Where a COMMIT takes longer, it leaves the event loop."""
@@ -74,8 +74,9 @@ async def open_sqlite(
 ) -> AsyncGenerator[Warm]:
     """The warm tier in the file of `url` (`sqlite:///relative.db`, `sqlite:////absolute.db`), made if absent.
 
-    Args: commit_in: where COMMIT runs: `inline` on the event loop, `thread` beside it, `measure` times a few and decides. clock: seconds since 1970. on_poison: called
-    once when the files failed; the process should end then, and a fresh one look. factory: the class of connections.
+    Args: commit_in: where COMMIT runs: `loop` on the event loop, `thread` beside it; `measure` times a few and
+    decides. clock: seconds since 1970. on_poison: called once when the files failed; the process should end then, and a
+    fresh one look. factory: the class of connections.
     Raises: ValueError for a URL that names no file; TierUnavailable if another process has it open, if it is of a
     newer release or another program, or cannot be written. Cost: a few syncs; a check of the whole file runs beside the
     service after an end that was not clean.
@@ -130,7 +131,7 @@ def _tell(opened: _Opened, threaded: bool) -> None:
         backend="sqlite",
         sqlite=sqlite3.sqlite_version,
         log_reset="fixed" if sqlite3.sqlite_version_info >= LOG_RESET_FIXED else "avoided: one connection checkpoints",
-        commit_in="thread" if threaded else "inline",
+        commit_in="thread" if threaded else "loop",
         commit_ms=round(opened.commit_seconds * 1000, 3),
         clean=opened.clean,
     )
@@ -307,12 +308,12 @@ class SqliteWarm:
             connection.close()
 
     async def close(self, check: asyncio.Task[None] | None) -> None:
-        """Finish what waits, then close; the file is clean unless it was poisoned."""
+        """Finish what waits, then close; the file is clean unless it was poisoned or a COMMIT hangs."""
         if check is not None:
             check.cancel()
             await asyncio.wait([check])
-        await self._writer.close()
-        await asyncio.to_thread(self._close_files)
+        if await self._writer.close():
+            await asyncio.to_thread(self._close_files)
 
     def _close_files(self) -> None:
         self._lists.shutdown()

@@ -236,7 +236,8 @@ class Changes:
         record = change.idempotency
         if record is not None:
             self._execute(
-                "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO keys (session, scope, request, version, answer, expires_at)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
                 (seat.no, record.scope, record.request, record.version, frame(record.answer), record.expires_at),
             )
         for digest, seq in change.entry_ids:
@@ -285,13 +286,13 @@ class Changes:
             )
 
 
-def _line(seat: Seat | None, line: Trail | None, rev: int | None, commit_id: bytes | None) -> Line:
+def _line(seat: Seat | None, told: Trail | None, rev: int | None, commit_id: bytes | None) -> Line:
     no, prev = (None, None) if seat is None else (seat.no, seat.last)
-    if line is None:
+    if told is None:
         return Line(no, prev, rev, commit_id)
-    named = line.session if seat is None else None
-    told = (line.at, line.actor, line.action, line.outcome, line.version, line.request_id)
-    return Line(no, prev, rev, commit_id, *told, named)
+    at, _, actor, action, outcome, session, version, request_id = told
+    named = session if seat is None else None
+    return Line(no, prev, rev, commit_id, at, actor, action, outcome, version, request_id, named)
 
 
 def hashed(session_id: str) -> str:

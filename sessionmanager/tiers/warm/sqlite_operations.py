@@ -24,7 +24,7 @@ TRUNCATE_WAIT_MS: Final = 2_000
 
 _GONE: Final = {
     "entries": "DELETE FROM entries WHERE pos IN (SELECT pos FROM entries WHERE pos >= ? AND pos < ? LIMIT ?)",
-    "keys": "DELETE FROM keys WHERE (no, scope) IN (SELECT no, scope FROM keys WHERE no = ? LIMIT ?)",
+    "keys": "DELETE FROM keys WHERE no IN (SELECT no FROM keys WHERE session = ? LIMIT ?)",
     "entry_ids": "DELETE FROM entry_ids WHERE (no, hash) IN (SELECT no, hash FROM entry_ids WHERE no = ? LIMIT ?)",
     "bodies": "DELETE FROM bodies WHERE no IN (SELECT no FROM bodies WHERE tenant = ? AND session = ? LIMIT ?)",
 }
@@ -124,8 +124,7 @@ def sweep_some(changes: Changes, now: Instant, limit: int) -> int:
     """Remove at most `limit` key records and records whose time is over; answers how many went."""
     execute = changes.cursor.execute
     gone = execute(
-        "DELETE FROM keys WHERE (no, scope) IN"
-        " (SELECT no, scope FROM keys WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)",
+        "DELETE FROM keys WHERE no IN (SELECT no FROM keys WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)",
         (now, limit),
     ).rowcount
     if gone < limit:

@@ -64,8 +64,9 @@ _VERSION_1: Final = (
         tenant INTEGER NOT NULL, status TEXT NOT NULL, placement TEXT NOT NULL, count INTEGER NOT NULL,
         PRIMARY KEY (tenant, status, placement)) WITHOUT ROWID""",
     """CREATE TABLE keys (
-        no INTEGER NOT NULL, scope BLOB NOT NULL, request BLOB NOT NULL, version INTEGER NOT NULL,
-        answer BLOB NOT NULL, expires_at TEXT NOT NULL, PRIMARY KEY (no, scope)) WITHOUT ROWID""",
+        no INTEGER PRIMARY KEY, session INTEGER NOT NULL, scope BLOB NOT NULL, request BLOB NOT NULL,
+        version INTEGER NOT NULL, answer BLOB NOT NULL, expires_at TEXT NOT NULL)""",
+    "CREATE UNIQUE INDEX keys_by_scope ON keys (session, scope)",
     "CREATE INDEX keys_expiry ON keys (expires_at)",
     """CREATE TABLE entry_ids (
         no INTEGER NOT NULL, hash BLOB NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (no, hash)) WITHOUT ROWID""",

@@ -12,7 +12,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -20,6 +20,7 @@ from sessionmanager.errors import AlreadyExists, OutcomeUnknown, RevConflict, Ti
 from sessionmanager.model.change import Change
 from sessionmanager.tiers.warm.sqlite_changes import Changes, Overtaken
 from sessionmanager.tiers.warm.sqlite_errors import is_fatal, is_refusal, translated
+from sessionmanager.tiers.warm.sqlite_schema import ROW_PARTS
 
 GROUP_MAX: Final = 256
 """Writes in one transaction; the loop does nothing else meanwhile."""
@@ -27,6 +28,8 @@ GROUP_BYTES_MAX: Final = 4 * 1024 * 1024
 """A transaction takes no more members once their heads and lines weigh this."""
 WAITING_MAX: Final = 8_192
 """Writes that may wait; the next is refused at once."""
+CLOSE_SECONDS: Final = 10.0
+"""How long closing waits for a COMMIT that a thread is in."""
 _POISONED: Final = "a read, write or sync of the database failed; the service must restart"
 
 T = TypeVar("T")
@@ -34,20 +37,11 @@ Operation = Callable[[Changes], T]
 _log = structlog.get_logger(__name__)
 
 
-class _Member(NamedTuple):
-    """A write that waits: a change, or any other operation."""
-
-    work: Change | Operation[Any]
-    future: asyncio.Future[Any]
-    weight: int
-
-
-class _Outcome(NamedTuple):
-    """What the caller of a member gets once the COMMIT stands."""
-
-    future: asyncio.Future[Any]
-    value: Any
-    error: BaseException | None
+# Plain tuples: one of each is made for every write, and a named one costs five times as much.
+_Member = tuple[Change | Operation[Any], asyncio.Future[Any], int]
+"""A write that waits (a change, or any other operation), whoever waits for it, and its weight in bytes."""
+_Outcome = tuple[asyncio.Future[Any], Any, BaseException | None]
+"""What a member's caller gets once the COMMIT stands."""
 
 
 class Writer:
@@ -106,11 +100,17 @@ class Writer:
         if self._closed:
             raise TierUnavailable("warm", "the warm tier is closed")
 
-    async def close(self) -> None:
-        """Refuse new writes, finish those that wait, stop the thread."""
+    async def close(self) -> bool:
+        """Refuse new writes and finish those that wait. False: a COMMIT did not come back in time and is left alone."""
         self._closed = True
-        await self._idle.wait()
-        self._thread.shutdown()
+        try:
+            await asyncio.wait_for(self._idle.wait(), CLOSE_SECONDS)
+        except TimeoutError:
+            _log.error("warm.commit_hangs", waited_seconds=CLOSE_SECONDS)
+            return False
+        finally:
+            self._thread.shutdown(wait=False)
+        return True
 
     def poison(self, error: BaseException) -> None:
         """Refuse everything from now on."""
@@ -118,7 +118,9 @@ class Writer:
             self.poisoned = True
             _log.error("warm.poisoned", error=getattr(error, "sqlite_errorname", type(error).__name__))
             if self._on_poison is not None:
-                self._on_poison()
+                self._loop.call_soon(
+                    self._on_poison
+                )  # whatever it does must not come between members and their answers
 
     # -- the queue
 
@@ -128,7 +130,7 @@ class Writer:
         if len(self._waiting) >= WAITING_MAX:
             raise TierUnavailable("warm", "too many writes are waiting")
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._waiting.append(_Member(work, future, weight))
+        self._waiting.append((work, future, weight))
         if not self._scheduled:
             self._wake()
         return future
@@ -167,13 +169,13 @@ class Writer:
         weight = 0
         while self._waiting and len(group) < GROUP_MAX and weight < GROUP_BYTES_MAX:
             member = self._waiting.popleft()
-            if not member.future.cancelled():
+            if not member[1].cancelled():
                 group.append(member)
-                weight += member.weight
+                weight += member[2]
         return group
 
     def _refuse_all(self) -> None:
-        futures = [member.future for member in self._waiting] + [future for _, future in self._alone]
+        futures = [future for _, future, _ in self._waiting] + [future for _, future in self._alone]
         self._waiting.clear()
         self._alone.clear()
         for future in futures:
@@ -208,7 +210,7 @@ class Writer:
                     value = work(changes)
             except (RevConflict, AlreadyExists) as error:
                 refusal = error
-            outcomes.append(_Outcome(future, value, refusal))
+            outcomes.append((future, value, refusal))
         changes.flush()
         return outcomes
 
@@ -248,7 +250,7 @@ class Writer:
                 _log.error("warm.member_failed", error=getattr(error, "sqlite_errorname", type(error).__name__))
                 refusal = translated(error)
         execute("RELEASE member")
-        return _Outcome(future, value, refusal)
+        return (future, value, refusal)
 
     def _seal(self, group: list[_Member], outcomes: list[_Outcome]) -> None:
         """COMMIT, then answer. A COMMIT that failed fails each member: nobody is told that it stands."""
@@ -263,13 +265,15 @@ class Writer:
         except Exception as error:
             self._sealed(group, outcomes, error)
         else:
-            for future, value, refusal in outcomes:
-                _settle(future, value, refusal)
+            self._sealed(group, outcomes, None)
 
     def _sealed(self, group: list[_Member], outcomes: list[_Outcome], error: BaseException | None) -> None:
         if error is None:
             for future, value, refusal in outcomes:
-                _settle(future, value, refusal)
+                if refusal is None and not future.done():
+                    future.set_result(value)
+                else:
+                    _settle(future, value, refusal)
             return
         self._undo()
         self._fail(group, error, sent=True)
@@ -288,8 +292,8 @@ class Writer:
         if is_fatal(error):
             self.poison(error)
         _log.warning("warm.transaction_failed", members=len(group), error=str(_answer(error)))
-        for member in group:
-            _settle(member.future, None, OutcomeUnknown() if sent and self.poisoned else _answer(error))
+        for _, future, _ in group:
+            _settle(future, None, OutcomeUnknown() if sent and self.poisoned else _answer(error))
 
     # -- the thread
 
@@ -317,10 +321,14 @@ def _answer(error: BaseException) -> BaseException:
 
 
 def _weight(change: Change) -> int:
-    parts = change.stored.parts
-    return sum([len(line.data) for line in change.entries]) + sum(
-        [len(parts.get(name, b"")) for name in change.changed]
-    )
+    """Bytes of lines and of parts; the two that every append rewrites are too small to count."""
+    weight = 0
+    for line in change.entries:
+        weight += len(line.data)
+    if change.changed != ROW_PARTS:
+        parts = change.stored.parts
+        weight += sum([len(parts.get(name, b"")) for name in change.changed])
+    return weight
 
 
 def _settle(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:

@@ -100,12 +100,11 @@ def nothing_appears_twice(view: View) -> Iterator[str]:
         versions = {line.version for line in lines}
         if mark in view.requests and len(versions) > 1:
             yield f"{mark} stands at the versions {sorted(versions)}"
-    for name, value in (("id", lambda line: line.id), ("text", lambda line: line.text)):
-        seen: dict[str, int] = {}
-        for line in view.log.values():
-            said = value(line)
-            if said and said in seen:
-                yield f"the {name} {said!r} is at seq {seen[said]} and at seq {line.seq}"
+    seen: dict[tuple[str, str], int] = {}
+    for line in view.log.values():
+        for said in (("id", line.id), ("text", line.text)):
+            if said[1] and said in seen:
+                yield f"the {said[0]} {said[1]!r} is at seq {seen[said]} and at seq {line.seq}"
             seen[said] = line.seq
 
 

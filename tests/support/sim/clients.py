@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
@@ -84,7 +84,15 @@ class Client:
     """One client with its own memory: the newest version it knows of each session, and how far it follows each."""
 
     def __init__(
-        self, name: str, loop: VirtualLoop, replicas: list[Replica], sessions: list[str], notes: Notes, *, rush: bool
+        self,
+        name: str,
+        loop: VirtualLoop,
+        replicas: list[Replica],
+        sessions: list[str],
+        notes: Notes,
+        *,
+        rush: bool,
+        likes: Mapping[str, float],
     ) -> None:
         self.name = name
         self._loop = loop
@@ -92,9 +100,12 @@ class Client:
         self._sessions = sessions
         self._notes = notes
         self._rush = rush
+        self._likes = likes
         self._requests = 0
         self._known: Counter[str] = Counter()
         self._followed: Counter[str] = Counter()
+        self._suspended: set[str] = set()
+        self._archived: set[str] = set()
         self._old: list[Request] = []
 
     async def run(self, operations: int) -> None:
@@ -127,7 +138,7 @@ class Client:
             "create": 1.0,
             "append": 7.0,
             "patch": 2.0,
-            "suspend": 0.5,
+            "suspend": 0.8,
             "activate": 0.3,
             "resume": 1.5,
             "end": 0.1,
@@ -137,6 +148,11 @@ class Client:
             "latest": 2.5,
             "entries": 2.5,
         }
+        kinds |= {kind: weight * self._likes.get(kind, 1.0) for kind, weight in kinds.items()}
+        if session in self._suspended:
+            kinds["archive"] *= 20.0
+        if session in self._archived:
+            kinds["get"] *= 5.0
         if not self._known[session]:
             kinds["create"] = 12.0
         (kind,) = draw.choices(list(kinds), list(kinds.values()))
@@ -266,6 +282,11 @@ class Client:
         session = operation.session
         if answer.version is not None:
             self._known[session] = max(self._known[session], answer.version)
+        for kind, sessions in (("suspend", self._suspended), ("archive", self._archived)):
+            if operation.kind == kind:
+                sessions.add(session)
+            elif operation.is_write():
+                sessions.discard(session)
         if operation.kind == "entries" and answer.lines:
             self._followed[session] = max(self._followed[session], answer.lines[-1].seq)
         if answer.replayed:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from sessionmanager.model.change import Change
 from sessionmanager.model.codec import Stored
@@ -29,6 +28,9 @@ class Shelf:
     floors: dict[Key, int] = field(default_factory=dict[Key, int])
     fills: dict[Key, tuple[str, float]] = field(default_factory=dict[Key, tuple[str, float]])
 
+    def copied(self) -> Shelf:
+        return Shelf(dict(self.copies), dict(self.floors), dict(self.fills))
+
 
 class ModelHot:
     """The plainest hot tier. `clock`: seconds, for the life of a fill token."""
@@ -46,16 +48,17 @@ class ModelHot:
 
     def evict(self, choice: random.Random) -> None:
         """Forget one copy, floor or token, for want of room."""
-        shelf = choice.choice((self.shelf.copies, self.shelf.floors, self.shelf.fills))
+        shelves: tuple[dict[Key, Any], ...] = (self.shelf.copies, self.shelf.floors, self.shelf.fills)
+        shelf = choice.choice(shelves)
         if shelf:
             del shelf[choice.choice(sorted(shelf))]
 
     def snapshot(self) -> Shelf:
-        return Shelf(*(copy.copy(part) for part in (self.shelf.copies, self.shelf.floors, self.shelf.fills)))
+        return self.shelf.copied()
 
     def go_back(self, older: Shelf) -> None:
         """A replica that lags is promoted."""
-        self.shelf = Shelf(*(copy.copy(part) for part in (older.copies, older.floors, older.fills)))
+        self.shelf = older.copied()
 
     # -- the protocol
 
@@ -112,7 +115,7 @@ class ModelHot:
             queue.put_nowait(Ring(key, max(version, kept.version if kept else 0)))
 
     @asynccontextmanager
-    async def listen(self, key: Key) -> AsyncIterator[AsyncIterator[Ring]]:
+    async def listen(self, key: Key) -> AsyncGenerator[AsyncIterator[Ring], None]:
         queue: asyncio.Queue[Ring | None] = asyncio.Queue(maxsize=1)
         self._bells.setdefault(key, set()).add(queue)
         try:
@@ -180,6 +183,6 @@ class FarHot:
         await self._link.cache("ring", lambda: self._hot.ring(key, version))
 
     @asynccontextmanager
-    async def listen(self, key: Key) -> AsyncIterator[AsyncIterator[Ring]]:
+    async def listen(self, key: Key) -> AsyncGenerator[AsyncIterator[Ring], None]:
         async with self._hot.listen(key) as rings:
             yield rings

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from sessionmanager.words import TierName
@@ -21,11 +22,19 @@ KINDS: Final = (
     "kills",
     "cold",
     "outages",
+    "dry",
     "alone",
     "storm",
 )
 _CRUMBLY: Final = Odds(refuse=0.02, lose=0.04, late=0.03, slow=0.06, twice=0.05)
 _SLOW: Final = Odds(slow=0.03)
+
+
+_LIKES: Final[Mapping[str, Mapping[str, float]]] = {
+    "dry": {"get": 4.0},
+    "cold": {"append": 1.5, "suspend": 4.0, "end": 0.3, "erase": 0.5},
+    "alone": {"suspend": 2.0},
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +44,7 @@ class Scenario:
     hot_loss_seconds: mean time between losses of hot (all of it, or back to an older state); 0 = never.
     eviction_seconds: mean time between evictions of one thing from hot, which is no fault; 0 = never.
     rush: clients pause for milliseconds, so that nearly everything overlaps; else also for longer than a lease.
+    likes: how much oftener than usual clients ask for a kind of thing.
     """
 
     seed: int
@@ -48,6 +58,7 @@ class Scenario:
     private_hot: bool = False
     hot_loss_seconds: float = 0.0
     eviction_seconds: float = 0.0
+    likes: Mapping[str, float] = field(default_factory=dict[str, float])
 
     @property
     def faultless(self) -> bool:
@@ -55,10 +66,10 @@ class Scenario:
 
 
 def scenario_of(seed: int) -> Scenario:
-    """The scenario of a seed: kinds take turns, so that any run of nine seeds has them all."""
+    """The scenario of a seed: kinds take turns, so that as many seeds in a row have them all."""
     draw = random.Random(f"scenario-{seed}")
     kind = KINDS[seed % len(KINDS)]
-    alone = kind == "alone"
+    alone, patient = kind == "alone", kind in ("cold", "dry")
     return Scenario(
         seed=seed,
         kind=kind,
@@ -66,10 +77,11 @@ def scenario_of(seed: int) -> Scenario:
         replicas=1 if alone else draw.choice((2, 3, 3)),
         clients=draw.choice((2, 3, 4)),
         sessions=draw.choice((1, 1, 2)),
-        operations=draw.choice((8, 12, 16)),
-        rush=draw.random() < 0.5,
+        operations=30 if patient else draw.choice((8, 12, 16)),
+        rush=draw.random() < 0.5 and not patient,
         private_hot=alone,
         eviction_seconds=draw.choice((0.0, 0.01, 0.1)),
+        likes=_LIKES.get(kind, {}),
         hot_loss_seconds=draw.choice((0.3, 1.0, 3.0)) if kind in ("failover", "storm") else 0.0,
     )
 
@@ -85,9 +97,11 @@ def _odds(kind: str) -> dict[TierName, Odds]:
         case "failover":
             return {"hot": _CRUMBLY, "warm": _SLOW}
         case "kills":
-            return {"hot": Odds(kill=0.01), "warm": Odds(kill=0.015, slow=0.03), "cold": Odds(kill=0.05)}
+            return {"hot": Odds(kill=0.01), "warm": Odds(kill=0.015, slow=0.03), "cold": Odds(kill=0.1)}
         case "cold":
-            return {"cold": Odds(refuse=0.1, lose=0.1, late=0.1, slow=0.1, twice=0.1, kill=0.02), "warm": _SLOW}
+            return {"cold": Odds(refuse=0.12, lose=0.12, late=0.12, slow=0.12, twice=0.15, kill=0.05), "warm": _SLOW}
+        case "dry":
+            return {"hot": _SLOW, "warm": _SLOW, "cold": _SLOW}
         case "alone":
             return {"warm": Odds(refuse=0.02, lose=0.04, late=0.03, slow=0.04, twice=0.04, kill=0.01), "cold": _CRUMBLY}
         case _:
@@ -105,6 +119,8 @@ def _outages(kind: str, draw: random.Random) -> tuple[Outage, ...]:
     match kind:
         case "cut":
             return tuple(outage("hot", f"r{draw.randrange(3)}") for _ in range(3))
+        case "dry":  # warm is away for longer than a lease, hot is there
+            return tuple(Outage("warm", start, start + 4.0) for start in (1.0, 7.0))
         case "outages":
             return tuple(outage(tier, None) for tier in ("hot", "warm", "cold", "warm"))
         case "storm":

@@ -15,6 +15,7 @@ import hashlib
 import heapq
 import random
 import warnings
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final, TypeVar
@@ -60,6 +61,9 @@ _PROCESS: Final[ContextVar[Process | None]] = ContextVar("process", default=None
 class VirtualLoop(asyncio.BaseEventLoop):
     """The loop, its clock (`time()`, seconds from 0), its randomness and the trace of what happened."""
 
+    _ready: deque[Any]
+    _scheduled: list[Any]
+
     def __init__(self, seed: int) -> None:
         super().__init__()
         self.random = random.Random(seed)
@@ -80,7 +84,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _run_once(self) -> None:
         """One turn: if nothing is ready, time jumps to the next timer; then everything that is ready runs, in order."""
-        ready, timers = self._ready, self._scheduled  # type: ignore[attr-defined]
+        ready, timers = self._ready, self._scheduled
         while timers and timers[0]._cancelled:
             heapq.heappop(timers)._scheduled = False
         if not ready:
@@ -104,7 +108,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _write_to_self(self) -> None: ...
 
-    def run_in_executor(self, executor: object, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
+    def run_in_executor(self, executor: object, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         """Threads would bring an order of their own: the work is done on the loop, a little later."""
         future: asyncio.Future[T] = self.create_future()
 
@@ -136,10 +140,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Names of the tasks that still wait, without those of the dead."""
         return ", ".join(sorted(task.get_name() for task in asyncio.all_tasks(self) if not task.done()))
 
-    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:  # type: ignore[override]
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         """Tasks are kept to the end: else those of the dead would go, with a warning, when the collector pleases."""
         task = super().create_task(coro, **options)
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
+        setattr(task, "_log_destroy_pending", False)  # noqa: B010 (typeshed does not know it)
         self._tasks.append(task)
         return task
 
@@ -149,8 +153,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
             return self.run_until_complete(self.create_task(work, name="main"))
         finally:
             self._bury()
-            self._ready.clear()  # type: ignore[attr-defined]
-            self._scheduled.clear()  # type: ignore[attr-defined]
+            self._ready.clear()
+            self._scheduled.clear()
             self.close()
 
     def _bury(self) -> None:
@@ -160,7 +164,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             for task in self._tasks:
                 if not task.done():
                     with contextlib.suppress(RuntimeError):
-                        task.get_coro().close()  # type: ignore[union-attr]
+                        task.get_coro().close()
             self._tasks.clear()
 
 

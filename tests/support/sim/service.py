@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Generator, MutableMapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -84,7 +84,7 @@ def core_of(hot: Hot, warm: Warm, cold: Cold, rng: random.Random, notes: Notes) 
 
 
 @contextmanager
-def heard_logs(notes: Notes) -> Iterator[None]:
+def heard_logs(notes: Notes) -> Generator[None, None, None]:
     """Keep what is logged as an error, with the place where it was raised, and print nothing."""
 
     def hear(logger: object, method: str, event: MutableMapping[str, Any]) -> Any:

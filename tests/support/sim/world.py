@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from sessionmanager.core.core import Core
@@ -75,7 +75,7 @@ class Replica:
         process = self._process = Process(self.name, self._runs, world.loop)
         hot = ModelHot(world.loop.time) if world.scenario.private_hot else world.hot
         links: dict[TierName, Link] = {
-            tier: Link(world.loop, world.scenario.weather, process, tier, world.notes.counts, world.strays)
+            tier: Link(world.loop, world.weather, process, tier, world.notes.counts, world.strays)
             for tier in ("hot", "warm", "cold")
         }
         core = self.core = core_of(
@@ -106,6 +106,7 @@ class World:
     def __init__(self, scenario: Scenario, tiers: Tiers | None = None) -> None:
         tiers = tiers or Tiers()
         self.scenario = scenario
+        self.weather = replace(scenario.weather)
         self.loop = VirtualLoop(scenario.seed)
         self.warm = tiers.warm(self.now)
         self.warm.watch = self._watch
@@ -147,11 +148,19 @@ class World:
         background = [asyncio.create_task(replica.live()) for replica in self.replicas]
         losses = [asyncio.create_task(self._lose_hot()), asyncio.create_task(self._evict())]
         clients = [
-            Client(f"c{i}", self.loop, list(self.replicas), self.sessions, self.notes, rush=scenario.rush)
+            Client(
+                f"c{i}",
+                self.loop,
+                list(self.replicas),
+                self.sessions,
+                self.notes,
+                rush=scenario.rush,
+                likes=scenario.likes,
+            )
             for i in range(scenario.clients)
         ]
         await asyncio.gather(*(client.run(scenario.operations) for client in clients))
-        scenario.weather.clear()
+        self.weather.clear()
         for loss in losses:
             loss.cancel()
         await asyncio.sleep(LAND_SECONDS)

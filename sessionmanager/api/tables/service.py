@@ -1,0 +1,145 @@
+"""Rows of tenants, and of the service itself."""
+
+from __future__ import annotations
+
+from sessionmanager import errors as e
+from sessionmanager.api.context import Api
+from sessionmanager.api.routes.service import ServiceRoutes
+from sessionmanager.api.routes.tenants import TenantRoutes
+from sessionmanager.api.routing import Route, Shown
+from sessionmanager.api.tables.shared import WRITE
+from sessionmanager.wire import answers, queries, requests
+
+
+def tenant_rows(api: Api) -> tuple[Route, ...]:
+    """What a tenant's people see and set."""
+    on = TenantRoutes(api)
+    settings = Shown(200, "The settings", requests.TenantSettings)
+    return (
+        Route(
+            method="GET",
+            template="/audit",
+            action="audit.read",
+            handler=on.audit,
+            tag="tenants",
+            summary="Who did what, when, allowed or not",
+            query=queries.ListAudit,
+            answers=(Shown(200, "A page, newest first", answers.AuditPage),),
+            errors=(e.TierUnavailable,),
+        ),
+        Route(
+            method="GET",
+            template="/stats",
+            action="stats.read",
+            handler=on.stats,
+            tag="tenants",
+            summary="Counts of sessions",
+            answers=(Shown(200, "Counts", answers.Stats),),
+            errors=(e.TierUnavailable,),
+        ),
+        *_tokens(on),
+        Route(
+            method="GET",
+            template="/tenants/{tenant}/settings",
+            action="settings.read",
+            handler=on.get_settings,
+            tag="tenants",
+            summary="A tenant's settings",
+            answers=(settings,),
+            errors=(e.NotFound, e.TierUnavailable),
+        ),
+        Route(
+            method="PUT",
+            template="/tenants/{tenant}/settings",
+            action="settings.put",
+            handler=on.put_settings,
+            tag="tenants",
+            summary="Replace a tenant's settings",
+            request=requests.TenantSettings,
+            answers=(settings,),
+            errors=(e.NotFound, *WRITE),
+        ),
+    )
+
+
+def _tokens(on: TenantRoutes) -> tuple[Route, ...]:
+    return (
+        Route(
+            method="POST",
+            template="/tokens",
+            action="token.mint",
+            handler=on.mint,
+            tag="tenants",
+            summary="Make a token, never above one's own",
+            request=requests.TokenBody,
+            answers=(Shown(201, "The token, shown once", answers.TokenAnswer),),
+            errors=(e.NotFound, e.TierUnavailable),
+        ),
+        Route(
+            method="DELETE",
+            template="/tokens/{jti}",
+            action="token.revoke",
+            handler=on.revoke,
+            tag="tenants",
+            summary="Revoke a token",
+            answers=(Shown(204, "It is void"),),
+            errors=(e.NotFound, *WRITE),
+        ),
+        Route(
+            method="DELETE",
+            template="/tokens",
+            action="token.revoke",
+            handler=on.revoke_subject,
+            tag="tenants",
+            summary="Revoke all tokens of a subject",
+            query=queries.RevokeTokens,
+            answers=(Shown(204, "They are void"),),
+            errors=(e.NotFound, *WRITE),
+        ),
+    )
+
+
+def service_rows(api: Api) -> tuple[Route, ...]:
+    """What probes and scrapers ask; open but for `/metrics`."""
+    on = ServiceRoutes(api)
+    return (
+        Route(
+            method="GET",
+            template="/health",
+            action="health.read",
+            handler=on.health,
+            tag="service",
+            open=True,
+            summary="How the service and its tiers are",
+            answers=(Shown(200, "Up, perhaps degraded", answers.Health), Shown(503, "Down", answers.Health)),
+        ),
+        Route(
+            method="GET",
+            template="/livez",
+            action="health.read",
+            handler=on.live,
+            tag="service",
+            open=True,
+            summary="The event loop turns",
+            answers=(Shown(200, "Alive", answers.Live),),
+        ),
+        Route(
+            method="GET",
+            template="/readyz",
+            action="health.read",
+            handler=on.ready,
+            tag="service",
+            open=True,
+            summary="Whether to send requests here",
+            answers=(Shown(200, "Ready", answers.Ready), Shown(503, "Stopping, or nothing serves", answers.Ready)),
+        ),
+        Route(
+            method="GET",
+            template="/metrics",
+            action="metrics.read",
+            handler=on.metrics,
+            tag="service",
+            summary="Prometheus and OpenMetrics",
+            answers=(Shown(200, "The page", bytes, "text/plain"),),
+        ),
+    )
