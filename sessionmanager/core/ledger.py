@@ -194,7 +194,7 @@ class Ledger:
             if outcome == "stands":
                 # The same request was sent to another replica, or its first answer was lost: what stands may have
                 # been decided on another head than ours, so the one true answer is the one that was kept.
-                await self._forget_copy(key)
+                await self.forget(key)
             else:
                 await self._pause(i)
             source = await self.exact(key)
@@ -279,7 +279,9 @@ class Ledger:
                 await self.hot.drop(change.key)  # a stub is no copy of anything
             await self.hot.ring(change.key, change.stored.version)
 
-    async def _forget_copy(self, key: Key) -> None:
+    async def forget(self, key: Key) -> None:
+        """Drop what this process and hot keep of a session that nobody needs for now."""
+        self._recent.forget(key)
         with suppress(TierUnavailable):  # the lease bounds what it may show
             await self.hot.drop(key)
 

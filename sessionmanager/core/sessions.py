@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Final, NamedTuple
 
 from msgspec import UNSET, Raw
@@ -18,7 +17,7 @@ from sessionmanager.core.keys import SessionKeys
 from sessionmanager.core.ledger import Ledger
 from sessionmanager.core.moves.erase import RECORD_KIND, Eraser, Erasure, erasure_decoder
 from sessionmanager.core.reads import Reads, View
-from sessionmanager.errors import NotFound, TierUnavailable
+from sessionmanager.errors import NotFound
 from sessionmanager.model import decide
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.entry import Draft
@@ -182,12 +181,8 @@ class Sessions:
 
         written = await self.ledger.commit(key, who, Command(name, decided), request)
         if name == "suspend":
-            await self._drop_hot(key)
+            await self.ledger.forget(key)
         return written
-
-    async def _drop_hot(self, key: Key) -> None:
-        with suppress(TierUnavailable):  # the copy is right, only not needed; it goes by itself
-            await self.ledger.hot.drop(key)
 
     async def resume(
         self,

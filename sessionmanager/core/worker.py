@@ -83,7 +83,7 @@ class Moves:
             return Decided(decide.transition(head, "suspend", reason="idle"))
 
         await self._ledger.commit(key, SYSTEM, Command("suspend", decided), None)
-        await self._ledger.hot.drop(key)
+        await self._ledger.forget(key)
 
     async def _expire(self, key: Key) -> None:
         await self._eraser.expire(key, SYSTEM)

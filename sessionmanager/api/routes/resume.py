@@ -71,6 +71,9 @@ class ResumeRoutes:
             self._api.metrics.resume("warm", error.type)
             raise
         view = resumed.view
+        stored = resumed.written.stored
+        if stored is not None and stored.rev == view.stored.rev:
+            view = view._replace(stored=stored)  # the same head, decoded already
         self._api.metrics.resume(resumed.written.tier, "ok")
         handed = await self._hand_out(key, view, sent)
         body = self._render(key, view, handed)
@@ -91,13 +94,15 @@ class ResumeRoutes:
         first = 1
         if sent.since_version is not UNSET:
             first = await self._api.core.reads.first_seq_after(key, view, sent.since_version)
-        lines = within([line for line in view.lines if line.seq >= first], max_bytes)
+        newer = view.lines if first == 1 else [line for line in view.lines if line.seq >= first]
+        lines = within(newer, max_bytes)
         before = lines[0].seq if lines else count + 1
         return Handed(lines, before - first, first - 1, before, True)
 
     def _render(self, key: Key, view: View, handed: Handed) -> bytes:
         head = view.stored.head
         lines = handed.lines
+        entries = join_entries(lines)
         running, interrupted = open_calls(head)
         cursor = None
         if handed.omitted > 0:
@@ -113,7 +118,7 @@ class ResumeRoutes:
             "included": {
                 "from_seq": lines[0].seq if lines else None,
                 "to_seq": lines[-1].seq if lines else None,
-                "bytes": sum(len(line.data) for line in lines),
+                "bytes": len(entries) - max(0, len(lines) - 1),
             },
             "omitted": {"count": handed.omitted, "cursor": cursor},
         }
@@ -122,7 +127,7 @@ class ResumeRoutes:
                 b'{"session":',
                 render_session(view.stored),
                 b'},"entries":[',
-                join_entries(lines),
+                entries,
                 b"],",
                 encode(rest)[1:],
             )
