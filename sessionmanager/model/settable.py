@@ -18,6 +18,14 @@ from sessionmanager.model.listing import scalar_text
 _encode = msgspec.json.Encoder().encode
 _members = msgspec.json.Decoder(dict[str, Raw])
 _PROFILE_FIELDS: Final = tuple(name for name in SETTABLE if name not in ("context", "realtime", "audio"))
+_EMPTY: Final = {
+    "external_ids": Raw(b"{}"),
+    "labels": Raw(b"[]"),
+    "metadata": Raw(b"{}"),
+    "realtime": Raw(_encode(Realtime())),
+    "audio": Raw(_encode(Audio())),
+}
+"""Fields that are never null: what a null sets them to."""
 _DEFAULTS: Final[dict[str, Any]] = {"external_ids": {}, "labels": (), "metadata": {}}
 ERRORS_MAX: Final = 100
 _UNKNOWN: Final = re.compile(r"unknown field `([^`]*)`")
@@ -35,10 +43,16 @@ def document(head: Head) -> dict[str, Raw]:
 
 
 def changed_fields(before: dict[str, Raw], after: Raw) -> dict[str, Raw]:
-    """The members of the patched document that differ; one that is gone counts as null."""
+    """The members of the patched document that differ; one that is gone or null is what an empty session has."""
     now: dict[str, Raw] = _members.decode(after)
-    names = [*before, *(name for name in now if name not in before)]
-    return {name: now.get(name, NULL) for name in names if bytes(before.get(name, NULL)) != bytes(now.get(name, NULL))}
+    changed: dict[str, Raw] = {}
+    for name in [*before, *(name for name in now if name not in before)]:
+        value = now.get(name, NULL)
+        if bytes(value) == b"null":
+            value = _EMPTY.get(name, NULL)
+        if bytes(before.get(name, NULL)) != bytes(value):
+            changed[name] = value
+    return changed
 
 
 def check(fields: dict[str, Raw], context_bytes_max: int, metadata_bytes_max: int) -> dict[str, Any]:

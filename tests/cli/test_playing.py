@@ -1,4 +1,4 @@
-"""The demo's parts that need no service: reading a recording, comparing it, planning the story, drawing the timeline."""
+"""The parts of the demo that need no service: reading and comparing a recording, the story's plan, the timeline."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ async def test_nothing_acknowledged_is_lost_or_doubled_however_often_the_process
             await load.check_some(client)
             load.service_up(client)
             last = kill == KILLS[profile]
-            await _unless_failed(load.until(load.count + (ACKS_MAX if last else rng.randint(0, ACKS_MAX))), writing)
+            await _unless_failed(load.until(load.count + rng.randint(0, ACKS_MAX), everything=last), writing)
             if not last:
                 load.service_down()
                 process.kill()
@@ -92,8 +92,6 @@ async def test_nothing_acknowledged_is_lost_or_doubled_however_often_the_process
         await load.check_all(client)
     print(f"{load.count} acknowledged, {load.replayed} repeated, {load.archived} archived, {len(load.erased)} erased")
     print(f"seconds from start to answer: {', '.join(f'{seconds:.2f}' for seconds in service.start_seconds)}")
-    assert load.replayed, "no acknowledged request was repeated"
-    assert load.archived, "no session was archived"
     await _check_tiers(tmp_path / "data", load)
 
 

@@ -273,6 +273,26 @@ def bodies_remembered_by_id(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Bodies, "read", read)
 
 
+def seal_a_stub(patch: pytest.MonkeyPatch) -> None:
+    """A slow sealer takes a session that was archived meanwhile for one in warm: its tail is in neither place."""
+    real = seal.Sealer.run
+
+    class Blind:
+        def __init__(self, true: ledger.Ledger) -> None:
+            self._true = true
+
+        async def amend(self, key: Key, decide: Callable[[Stored, Instant], Any]) -> Stored | None:
+            def decided(stored: Stored, now: Instant) -> Any:
+                return decide(Stored(stored.key, stored.rev, stored.version, stored.parts), now)
+
+            return await self._true.amend(key, decided)
+
+    async def run(self: seal.Sealer, true: Any, key: Key) -> bool:
+        return await real(self, Blind(true), key)  # type: ignore[arg-type]
+
+    patch.setattr(seal.Sealer, "run", run)
+
+
 def nothing(patch: pytest.MonkeyPatch) -> None:
     """The bug lies in a tier."""
 
@@ -330,6 +350,12 @@ BUGS: Final[dict[str, Bug]] = {
         {"what_was_refused_never_appears", "nothing_appears_twice"}, plant=conflict_is_taken_for_lost
     ),
     "deleted-before-the-pointer": Bug({"nothing_is_our_fault"}, plant=delete_before_the_pointer),
+    "seal-of-a-stub": Bug(
+        {"nothing_is_our_fault", "everything_recovers"},
+        plant=seal_a_stub,
+        kinds=("faultless",),
+        play={"rush": True, "weather": Weather({"warm": SLOW}), "likes": {"suspend": 8.0, "append": 2.0}},
+    ),
     "erasure-without-waiting": Bug(
         {"deleted_stays_deleted"},
         plant=erase_without_waiting,

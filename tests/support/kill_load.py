@@ -92,9 +92,9 @@ class Load:
     def service_down(self) -> None:
         self._up.clear()
 
-    async def until(self, count: int) -> None:
-        """Until so many requests in all were acknowledged."""
-        while self.count < count:
+    async def until(self, count: int, *, everything: bool = False) -> None:
+        """Until so many requests in all were acknowledged; with `everything`, until each kind of thing has happened."""
+        while self.count < count or (everything and not (self.replayed and self.archived and self.erased)):
             self._moved.clear()
             await self._moved.wait()
 
@@ -134,6 +134,7 @@ class Load:
             if self._rng.random() < 0.5:
                 await self._do(self._request(session, "DELETE", ""))
                 self.erased.add(session)
+                self._moved.set()
 
     def _request(self, session: str, method: str, path: str) -> Request:
         self._numbers += 1
@@ -175,6 +176,7 @@ class Load:
         assert answer.body == first.body, f"another answer to {request.key}"
         assert answer.headers.get(H_REPLAYED.lower()) == "true", f"{request.key} was done again"
         self.replayed += 1
+        self._moved.set()
 
     async def _until_answered(self, call: Callable[[AsyncClient], Awaitable[Answer]]) -> Answer:
         for _ in range(TRIES_MAX):
@@ -195,6 +197,7 @@ class Load:
             answer = await self._until_answered(lambda client: client.get_raw(session, entries=1))
             if answer.json()["placement"] == "cold":
                 self.archived += 1
+                self._moved.set()
                 return
             await asyncio.sleep(COLD_LOOK_SECONDS)
 

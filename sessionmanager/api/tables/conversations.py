@@ -146,7 +146,7 @@ def attachment_rows(api: Api, bytes_max: int) -> tuple[Route, ...]:
                     200,
                     "The bytes, as they were put",
                     bytes,
-                    "application/octet-stream",
+                    ANY_MEDIA,
                     ("ETag", "Content-Disposition"),
                 ),
             ),

@@ -80,10 +80,10 @@ class Archiver:
         if await self._ledger.amend(key, self._stub(stored.rev, intent_id, pointer)) is None:
             await self._collector.finish(key, at_once=True)
             return False
-        # Crash here: the stub stands, warm holds bodies nobody refers to; `collect.py` deletes them.
-        await self._collector.sweep(key, listed, frozenset((intent_id,)))
+        # Crash here: the stub stands; the older object and what warm still holds are garbage that `collect.py` removes.
         if old is not None and old.object is not None:
             await self._bodies.cold.remove(old.object)
+        await self._collector.sweep(key, listed, frozenset((intent_id,)))
         return True
 
     def _wanted(self, stored: Stored) -> bool:
@@ -114,7 +114,7 @@ class Archiver:
             work = Work(
                 tail_first_seq=head.work.tail_first_seq,
                 archived=pointer,
-                intents=collected(head, intent_id),
+                intents=collected(head, intent_id, _object_of(head.work.archived)),
                 listed_at=head.work.listed_at,
             )
             stub = replace(head, work=work, detail=Detail(), context=NULL, index=Index(), attachments={})
@@ -125,6 +125,10 @@ class Archiver:
             )
 
         return decide
+
+
+def _object_of(ref: Ref | None) -> tuple[str, ...]:
+    return (ref.object,) if ref is not None and ref.object is not None else ()
 
 
 def _pointer(put: Put, canonical: bytes, tail: tuple[StoredEntry, ...], intent_id: str) -> Ref:

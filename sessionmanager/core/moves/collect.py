@@ -102,9 +102,9 @@ def holds_intent(head: Head, kind: str, intent_id: str) -> bool:
     return any(intent.id == intent_id and intent.kind == kind for intent in head.work.intents)
 
 
-def collected(head: Head, intent_id: str) -> tuple[Intent, ...]:
+def collected(head: Head, intent_id: str, replaced: tuple[str, ...] = ()) -> tuple[Intent, ...]:
     """The intents with this one's pointer written: nothing in cold is left to be undone, warm may be cleaned."""
     return tuple(
-        replace(intent, kind="collect", objects=()) if intent.id == intent_id else intent
+        replace(intent, kind="collect", objects=replaced) if intent.id == intent_id else intent
         for intent in head.work.intents
     )

@@ -158,12 +158,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
             self.close()
 
     def _bury(self) -> None:
-        """Close the coroutines of tasks that never ended; some never began, some wait again in a `finally`."""
+        """Close the coroutines of tasks that never ended; some never began, some go on in a `finally`."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             for task in self._tasks:
                 if not task.done():
-                    with contextlib.suppress(RuntimeError):
+                    with contextlib.suppress(Exception):
                         task.get_coro().close()
             self._tasks.clear()
 
