@@ -31,6 +31,8 @@ class InlineSeal(Protocol):
 class Prepared(NamedTuple):
     """A change that is ready to be sent. answer: the receipt, if it stands. lines: what it adds to the log.
 
+    sealed: bodies that were written for it, which nothing refers to if it is lost.
+
     as_of: warm's time from before the decision, from which a hot copy of the result counts its lease.
     """
 
@@ -38,6 +40,7 @@ class Prepared(NamedTuple):
     answer: bytes
     lines: tuple[StoredEntry, ...]
     as_of: Instant
+    sealed: tuple[str, ...] = ()
 
 
 class Decider:
@@ -98,15 +101,17 @@ class Decider:
             answer = receipt(key, head.version, head.status, decided, count)
             return Written(head.version, answer, stored, committed=False)
         entries, lines = self._lines(decided.drafts, count, head.version + 1, now, who)
+        sealed: tuple[str, ...] = ()
         if self._must_seal(head):
             if not source.exact:
                 return None
             head = await self._inline_seal(head, source.restored, entries[0].seq)
+            sealed = _new_bodies(stored.head, head)
         after = fold(head, entries, rev=stored.rev + 1, size=sum([len(line.data) for line in lines]))
         answer = receipt(key, after.version, after.status, decided, count)
         action, drafts = command.action, decided.drafts
         change = self._change(source, after, key, who, action, request, answer, drafts, entries, lines, now)
-        return Prepared(change, answer, lines, as_of)
+        return Prepared(change, answer, lines, as_of, sealed)
 
     async def replay(self, key: Key, request: RequestKey) -> Written | None:
         """What an earlier request with this key did, or None. Raises KeyReused. Cost: one warm read."""
@@ -168,6 +173,11 @@ class Decider:
             policy=self._policy,
             now=now,
         )
+
+
+def _new_bodies(before: Head, after: Head) -> tuple[str, ...]:
+    known = {ref.id for refs in before.index.levels for ref in refs}
+    return tuple(ref.id for refs in after.index.levels for ref in refs if ref.id not in known)
 
 
 def _own_lines(drafts: tuple[Draft, ...]) -> int:

@@ -196,6 +196,8 @@ class Ledger:
                 # been decided on another head than ours, so the one true answer is the one that was kept.
                 await self.forget(key)
             else:
+                if prepared.sealed:
+                    await self.warm.drop_bodies(key, prepared.sealed)
                 await self._pause(i)
             source = await self.exact(key)
         raise Contended
@@ -205,7 +207,7 @@ class Ledger:
         return await self._decider.replay(key, request)
 
     async def _landed(self, prepared: Prepared) -> Written:
-        change, answer, lines, as_of = prepared
+        change, answer, lines, as_of, _ = prepared
         await self._tell_hot(change, as_of)
         self._events.commit(change.trail.action if change.trail is not None else "move")
         if change.due_at is not None and change.due_at <= as_of:

@@ -65,7 +65,7 @@ class Moves:
         self._policy = policy
         self._eraser = eraser
         self.table: Mapping[str, Callable[[Key], Awaitable[object]]] = {
-            "seal": lambda key: sealer.run(ledger, key),
+            "seal": lambda key: sealer.run(ledger, collector, key),
             "offload": lambda key: offloader.run(key, keep=policy.warm_segments_kept),
             "finish": collector.finish,
             "archive": archiver.run,
