@@ -26,7 +26,7 @@ from sessionmanager.api.protocol import ServerBounds
 from sessionmanager.api.server import make_server
 from sessionmanager.api.service import ServiceState
 from sessionmanager.cli.serve import banner
-from sessionmanager.core.core import Core, CoreEvents, CoreSettings, build_core
+from sessionmanager.core.assembly import Core, CoreEvents, CoreSettings, build_core
 from sessionmanager.core.keyfiles import load_or_make_key_file, read_key_file
 from sessionmanager.core.keys import CursorCodec, MasterKey, SessionKeys
 from sessionmanager.core.tenants import Tenants

@@ -13,8 +13,8 @@ from msgspec import UNSET
 from sessionmanager.api.conditional import Versions, etag
 from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.reply import JSON, RawHeaders, Reply
+from sessionmanager.core.assembly import Core
 from sessionmanager.core.command import RequestKey, Who, Written
-from sessionmanager.core.core import Core
 from sessionmanager.core.keys import CursorCodec
 from sessionmanager.core.reads import View
 from sessionmanager.model import instants

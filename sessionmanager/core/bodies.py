@@ -57,9 +57,11 @@ class Bodies:
     async def read(self, key: Key, ring: KeyRing, ref: Ref) -> bytes:
         """The canonical bytes of a body. Raises NotFound (nothing lies there: reload the head), DataCorrupt,
         TierUnavailable. Cost: one read of warm or of cold, or none."""
-        cached = self._cache.get((key, ref.id))
+        # By content, not by id: a node that moves to cold keeps its id, and its references then point elsewhere.
+        name = (key, ref.sha256)
+        cached = self._cache.get(name)
         if cached is not None:
-            self._cache.move_to_end((key, ref.id))
+            self._cache.move_to_end(name)
             return cached
         if ref.object is None:
             data = unpack(await self.warm.get_body(key, ref.id), max_bytes=ref.bytes)
@@ -71,7 +73,7 @@ class Bodies:
             data = open_body(session_key, ref.object, stored, max_bytes=ref.bytes)
         if len(data) != ref.bytes or sha256(data) != ref.sha256:
             raise DataCorrupt("a body does not match its reference")
-        self._remember((key, ref.id), data)
+        self._remember(name, data)
         return data
 
     def _remember(self, name: tuple[Key, str], data: bytes) -> None:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Protocol
 from sessionmanager.core.history import History, Lines, Moved, Range
 from sessionmanager.core.ledger import Ledger
 from sessionmanager.core.moves.rehydrate import Thaw
-from sessionmanager.errors import DataCorrupt, Erased, MinVersionAhead, TierUnavailable
+from sessionmanager.errors import Contended, DataCorrupt, Erased, MinVersionAhead, TierUnavailable
 from sessionmanager.model import instants
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.entry import StoredEntry, peek_entry
@@ -24,7 +24,8 @@ from sessionmanager.words import Key, TierName
 
 TAIL_LINES_KEPT: Final = 100
 """Lines that a fill takes along for hot, whatever its reader asked for."""
-RELOADS_MAX: Final = 4
+RELOADS_MAX: Final = 16
+"""How often a read looks again while the session's bodies move under it, before it is told `contended`."""
 
 
 class View(NamedTuple):
@@ -104,13 +105,18 @@ class Reads:
 
     async def lines(self, key: Key, span: Range) -> tuple[Stored, Lines]:
         """A page of lines at any depth, and the head it was read against. Linearizable in its newest line."""
+        rev = 0
         for _ in range(RELOADS_MAX):
             stored, tail = await self.head(key)
             try:
                 return stored, await self._history.read(key, stored.head, span, tail)
             except Moved:
-                continue  # sealed or offloaded between the head and the lines: the newest head knows where they are
-        raise DataCorrupt("lines of the log are missing")
+                # Sealed or offloaded between the head and the lines: the newest head knows where they are. Where it is
+                # still the head of the last look, it does not, and nobody does.
+                if stored.rev == rev:
+                    raise DataCorrupt("lines of the log are missing") from None
+                rev = stored.rev
+        raise Contended
 
     async def first_seq_after(self, key: Key, view: View, version: int) -> int:
         """The seq of the first line of a later version; one past the last where there is none.

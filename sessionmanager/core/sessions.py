@@ -17,7 +17,7 @@ from sessionmanager.core.keys import SessionKeys
 from sessionmanager.core.ledger import Ledger
 from sessionmanager.core.moves.erase import RECORD_KIND, Eraser, Erasure, erasure_decoder
 from sessionmanager.core.reads import Reads, View
-from sessionmanager.errors import NotFound
+from sessionmanager.errors import Contended, NotFound, OutcomeUnknown, TierUnavailable
 from sessionmanager.model import decide
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.entry import Draft
@@ -203,7 +203,18 @@ class Sessions:
             return Decided(decide.resume(head, max_age_seconds, now))
 
         written = await self.ledger.commit(key, who, Command("resume", decided), request)
-        return Resumed(written, await self.reads.view(key, lines=lines, min_version=written.version))
+        return Resumed(written, await self.view_after(key, written, lines=lines))
+
+    async def view_after(self, key: Key, written: Written, *, lines: int = 0) -> View:
+        """The session as it is since a commit that stands.
+
+        Raises OutcomeUnknown where it cannot be read: the commit is not to be told as refused, and a repeat with the
+        same key gets the answer.
+        """
+        try:
+            return await self.reads.view(key, lines=lines, min_version=written.version)
+        except (TierUnavailable, Contended) as error:
+            raise OutcomeUnknown("the write stands, but the session cannot be read back now") from error
 
     async def archive(self, key: Key, who: Who) -> Stored:
         """Ask for the body to move to cold now; the worker does it. Answers the head; one in cold already is fine.

@@ -82,10 +82,13 @@ def patch(head: Head, body: Raw, *, is_merge: bool, expected: Expected, bounds: 
 
 
 def append(head: Head, drafts: Sequence[Draft], known: Mapping[str, int]) -> Append:
-    """The lines of a batch that the session does not have yet; `known` maps entry ids that it has to their seqs."""
-    after = next_status("append", head.status)
+    """The lines of a batch that the session does not have yet; `known` maps entry ids that it has to their seqs.
+
+    Where it has all of them nothing is refused, whatever its status is by now: the batch is a repeat.
+    """
     fresh, places, duplicates = _fresh(drafts, known)
-    if fresh and after != head.status:
+    after = next_status("append", head.status) if fresh else head.status
+    if after != head.status:
         fresh = (_status_draft("append", head.status, after), *fresh)
         places = tuple(place if place >= 0 else place - 1 for place in places)
     return Append(fresh, places, duplicates)

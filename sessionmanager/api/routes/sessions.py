@@ -66,7 +66,7 @@ class SessionRoutes:
         """The session as it is now, under the ETag of the commit."""
         stored = written.stored
         if stored is None or "detail" not in stored.parts:
-            stored = (await self._sessions.view(key, lines=0, min_version=written.version)).stored
+            stored = (await self._sessions.view_after(key, written)).stored
         headers: RawHeaders = [JSON, (b"etag", etag(written.version))]
         if status == 201:
             headers.append((b"location", f"/sessions/{key.id}".encode()))

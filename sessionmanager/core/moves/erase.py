@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from sessionmanager.core.bodies import Bodies, session_prefix
 from sessionmanager.core.command import RequestKey, Who
 from sessionmanager.core.ledger import Ledger
-from sessionmanager.errors import Contended, Erased, RevConflict
+from sessionmanager.errors import Contended, Erased, OutcomeUnknown, RevConflict, TierUnavailable
 from sessionmanager.model import instants
 from sessionmanager.model.change import Trail
 from sessionmanager.model.codec import Stored
@@ -92,7 +92,10 @@ class Eraser:
         self._bodies.forget(key)
         await self._sleep(self._lease_seconds)
         receipt = _receipt(key, tombstone)
-        await self._keep(key.tenant, receipt)
+        try:
+            await self._keep(key.tenant, receipt)
+        except TierUnavailable as error:
+            raise OutcomeUnknown("the session is erased, but its receipt could not be written yet") from error
         return receipt
 
     async def _bury(
