@@ -314,21 +314,27 @@ def test_the_project_names_no_machine_and_no_index() -> None:
     """No home directory, no folder of whoever works on it, no host that packages are fetched from."""
     homes = "|".join(re.escape(f"/{name}/") for name in ("home", "Users", "root", "work", "mnt/data"))
     places = re.compile(rf"(?<![\w.>}}~-])(?:{homes})\w")
-    hosts = index_hosts()
+    told = [sys.executable, "-m", "pip", "config", "list"]
+    said = subprocess.run(told, capture_output=True, text=True, timeout=60, check=True).stdout
+    sources = index_places(said)
     for path in house.files():
         text = path.read_text()
         assert not places.search(text), f"{path.relative_to(ROOT)}: {places.search(text)}"
-        for host in hosts:
-            assert host not in text, f"{path.relative_to(ROOT)} names the index of this machine"
+        for source in sources:
+            assert source not in text, f"{path.relative_to(ROOT)} names where this machine fetches packages"
 
 
-def index_hosts() -> set[str]:
-    """The hosts that pip is configured to ask here, the public default left out."""
-    said = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, timeout=60, check=True
-    )
-    found = {urlsplit(url).hostname for url in re.findall(r"https?://[^\s'\",\]]+", said.stdout)}
-    return {host for host in found if host and host not in ("pypi.org", "localhost", "127.0.0.1")}
+def index_places(configuration: str) -> set[str]:
+    """The hosts and folders that pip is told to fetch from, the public default left out."""
+    lines = [line for line in configuration.splitlines() if re.search(r"index-url|find-links|trusted-host", line)]
+    values = [value for line in lines for value in re.findall(r"[^\s'\",=\[\]]+", line.partition("=")[2])]
+    found = {urlsplit(value).hostname or value for value in values}
+    return {place for place in found if place not in ("pypi.org", "localhost", "127.0.0.1")}
+
+
+def test_places_of_packages_are_read_from_what_pip_says() -> None:
+    said = "global.index-url='https://me:secret@index.example.org/simple'\n:env:.find-links='/srv/wheels'\nglobal.cert='/c'"
+    assert index_places(said) == {"index.example.org", "/srv/wheels"}
 
 
 def test_locked_requirements_are_hashed_and_name_no_address() -> None:

@@ -82,7 +82,7 @@ def test_every_type_of_entry_comes_back_as_it_was_sent(admin: Caller, entry: dic
 def test_numbers_keep_their_text_and_strings_every_character_in_every_tier(service: Served, admin: Caller) -> None:
     admin.create("text")
     content = '{"n":[1.10,1e5,-0.0,0.10e-7],"s":"Grüße 🦊 \\u00e9\\n\\"\\\\/ \\u2028"}'
-    body = '{"entries":[{"type":"message","role":"user","content":%s,"id":"näh 🦊"}]}' % content
+    body = '{"entries":[{"type":"message","role":"user","content":' + content + ',"id":"näh 🦊"}]}'
     headers = {"Content-Type": "application/json"}
     sent = admin.request("POST", "/sessions/text/entries", content=body.encode(), headers=headers)
     assert sent.status_code == 201, sent.text

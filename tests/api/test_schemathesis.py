@@ -18,7 +18,8 @@ from schemathesis.specs.openapi import checks
 
 from sessionmanager.api.table import routes
 from tests.conftest import Profile
-from tests.support.server import PATIENCE_SECONDS, Process, serving
+from tests.support.process import Process, serving
+from tests.support.server import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -79,9 +80,7 @@ def test_no_request_gets_a_5xx_or_an_answer_outside_the_contract(
     if mode is GenerationMode.NEGATIVE and not _can_be_wrong(operation):
         return  # a path without parameters, query and body has nothing that could be invalid
 
-    @settings(
-        max_examples=EXAMPLES[profile], deadline=None, database=None, suppress_health_check=list(HealthCheck)
-    )
+    @settings(max_examples=EXAMPLES[profile], deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(case=operation.as_strategy(generation_mode=mode), aim=st.sampled_from([None, *POOL]))
     def ask(case: Any, aim: str | None) -> None:
         # An erased session would make every later answer of its id a 410.

@@ -11,7 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families as families
 
 from sessionmanager import __version__
 from tests.support import forge
-from tests.support.server import Caller, Served, problem, served, serving
+from tests.support.process import serving
+from tests.support.server import Caller, Served, problem, served
 
 pytestmark = pytest.mark.contract
 

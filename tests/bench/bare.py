@@ -78,7 +78,7 @@ def application(bare: Bare, writes: GroupCommit) -> Starlette:
     async def check(request: Request) -> bool:
         token = request.headers.get("authorization", "")[len("Bearer ") :]
         try:
-            return (verifier.recall(token) or await verifier.verify(token)) is not None
+            return bool(verifier.recall(token) or await verifier.verify(token))
         except Unauthenticated:
             return False
 

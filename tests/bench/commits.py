@@ -9,7 +9,7 @@ from typing import Final
 
 import uvloop
 
-from sessionmanager.core.core import Core
+from sessionmanager.core.assembly import Core
 from sessionmanager.words import Key
 from tests.bench import warm_sqlite
 from tests.bench.corpus import Dialogue

@@ -1,7 +1,7 @@
 """Dialogue to measure with: as varied as speech on a telephone is, so that sizes and compression mean something.
 
-Sentences are drawn word by word from the recorded call of `docs/examples`, each word after one that it followed there, so
-that they read like it and repeat it seldom: packed, they are if anything larger than what people really say.
+Sentences are drawn word by word from the recorded call of `docs/examples`, each word after one that it followed there,
+so that they read like it and repeat it seldom: packed, they are if anything larger than what people really say.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from msgspec import UNSET, Raw
 
+from sessionmanager.core.assembly import Core
 from sessionmanager.core.command import Who
-from sessionmanager.core.core import Core
 from sessionmanager.model.entry import Draft
 from sessionmanager.settings import Settings
 from sessionmanager.settings_loader import load_settings

@@ -1,4 +1,4 @@
-"""A load generator that costs less than what it measures: keep-alive connections on raw sockets, in a process of its own.
+"""A load generator that costs less than what it measures: keep-alive connections on raw sockets, in its own process.
 
 It reads one `Spec` as JSON on stdin and writes one `Result` on stdout. Closed loop: each connection sends its next
 request when the answer to the last is there. Open loop: requests start at fixed times whatever the answers do, and are
@@ -31,7 +31,7 @@ REPOSITORY: Final = Path(__file__).parents[2]
 
 
 class Shot(Struct, frozen=True):
-    """Something to ask for, again and again. kind: under which name it is counted. request: the whole of it, in bytes."""
+    """Something to ask for, again and again. kind: under which name it is counted. request: the whole of it."""
 
     kind: str
     request: bytes
@@ -49,6 +49,8 @@ class Spec(Struct, frozen=True, kw_only=True):
     rate: float | None = None
     cpu: int | None = None
     warm_up_seconds: float = 0.2
+    once: bool = False
+    nice: int = 0
 
 
 class Times(Struct, frozen=True, kw_only=True):
@@ -85,9 +87,9 @@ class _Connection(asyncio.Protocol):
     def __init__(self, run: _Run) -> None:
         self._run = run
         self._transport: asyncio.Transport | None = None
-        self._waited = b""
-        self._left = 0
-        self._status = b""
+        self._waited: bytes = b""
+        self._left: int = 0
+        self._status: bytes = b""
         self._kind = ""
         self._began = 0.0
 
@@ -167,7 +169,7 @@ class _Run:
         count = len(self._connections)
         for i, connection in enumerate(self._connections):
             share = spec.shots[i::count] or [spec.shots[i % len(spec.shots)]]
-            self._shares[connection] = itertools.cycle(share)
+            self._shares[connection] = iter(share) if spec.once else itertools.cycle(share)
             self._under_way += 1
             connection.send(next(self._shares[connection]), perf_counter())
 
@@ -198,8 +200,8 @@ class _Run:
             self._statuses[status] = self._statuses.get(status, 0) + 1
             if status[:1] != b"2":
                 self._failed[kind] = self._failed.get(kind, 0) + 1
-        if closed and now < self._ends_at:
-            connection.send(next(self._shares[connection]), now)
+        if closed and now < self._ends_at and (shot := next(self._shares[connection], None)) is not None:
+            connection.send(shot, now)
             return
         if self._waiting:
             self._under_way -= 1
@@ -207,7 +209,7 @@ class _Run:
             return
         self._free.append(connection)
         self._under_way -= 1
-        if self._under_way == 0 and now >= self._ends_at and not self._done.done():
+        if self._under_way == 0 and (now >= self._ends_at or self._spec.once) and not self._done.done():
             self._done.set_result(None)
 
     def lost(self) -> None:
@@ -255,6 +257,7 @@ def main() -> None:
     spec = msgspec.json.decode(sys.stdin.buffer.read(), type=Spec)
     if spec.cpu is not None:
         os.sched_setaffinity(0, {spec.cpu})
+    os.nice(spec.nice)
 
     async def measured() -> Result:
         return await _Run(spec).run()

@@ -82,4 +82,6 @@ def table(rows: Sequence[Row]) -> str:
         value = f"{each.value:,g} {each.unit}" if each.value < 1000 else f"{each.value:,.0f} {each.unit}"
         lines.append((marks[each.met], each.name, value, each.beside or "", ratio, each.target or ""))
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.bench.bare import Bare
 from tests.bench.corpus import Dialogue
+from tests.bench.embedded import scratch
 from tests.bench.load import Shot, Spec, head, run
 from tests.bench.rows import Plan, Row, paired, row
 from tests.bench.servers import SECRET, Server, bare, cpus, service
@@ -31,7 +30,9 @@ class Case(NamedTuple):
 
 
 def cases() -> list[Case]:
-    said = b'{"entries":[{"type":"message","role":"user","content":"Yes, that is the number on the invoice, thank you."}]}'
+    said = (
+        b'{"entries":[{"type":"message","role":"user","content":"Yes, that is the number on the invoice, thank you."}]}'
+    )
     return [
         Case("GET of a hot session", "GET", "", b"", 0.7),
         Case("resume", "POST", "/resume", b"{}", 0.6),
@@ -69,7 +70,7 @@ def _measure(server: Server, paths: Sequence[str], case: Case, seconds: float) -
 def rows(plan: Plan) -> list[Row]:
     """Three cases, each a row of throughput and a row of processor time."""
     found: list[Row] = []
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, service(Path(folder) / "data") as ours:
+    with scratch() as folder, service(folder / "data") as ours:
         paths = make_sessions(ours, SESSIONS, LINES)
         read = ours.call("GET", paths[0])[1].decode()
         resumed = ours.call("POST", paths[0] + "/resume", {})[1].decode()
@@ -78,7 +79,7 @@ def rows(plan: Plan) -> list[Row]:
             read=read,
             resume=resumed,
             receipt='{"id":"bench-0","version":70,"status":"active","seqs":[70],"duplicates":[]}',
-            database=str(Path(folder) / "bare.db"),
+            database=str(folder / "bare.db"),
             cpu=cpus()[0],
         )
         with bare(given, ours.token) as other:
@@ -112,9 +113,3 @@ def _case(plan: Plan, ours: Server, other: Server, paths: Sequence[str], case: C
             ratio=cost_ratio,
         ),
     ]
-
-
-if __name__ == "__main__":
-    from tests.bench.rows import table
-
-    print(table(rows(Plan())))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import statistics
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +23,7 @@ from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.tiers.warm.sqlite import open_sqlite
 from sessionmanager.tiers.warm.sqlite_schema import CHECKPOINT_PAGES, SEQ_BITS, connect
 from sessionmanager.words import Key
+from tests.bench.embedded import scratch
 from tests.support.builders import T0, a_change, a_head, a_line, a_stored, a_trail
 
 ROUNDS: Final = 5
@@ -33,7 +33,7 @@ LINE: Final = a_line(1, "a sentence of some length, as people say it on the tele
 PARTS: Final = {name: data for name, data in a_stored(a_head()).parts.items() if name in ("pulse", "work")}
 
 
-def bare(path: Path, group: int) -> float:
+def bare(path: Path, group: int, seconds: float = SECONDS) -> float:
     """Writes a second: an INSERT of the entry and an UPDATE of the head each, `group` of them a COMMIT."""
     connection = connect(str(path), sqlite3.Connection, writer=True)
     connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
@@ -50,7 +50,7 @@ def bare(path: Path, group: int) -> float:
     rev, written = 1, 0
     pulse, work, line = PARTS["pulse"], PARTS["work"], LINE
     began = time.perf_counter()
-    while time.perf_counter() - began < SECONDS:
+    while time.perf_counter() - began < seconds:
         rev += 1
         for first in range(0, SESSIONS, group):
             execute("BEGIN IMMEDIATE")
@@ -79,16 +79,16 @@ async def _writer(warm: Warm, key: Key, until: float, rev: int) -> int:
     return rev
 
 
-async def _ours(path: Path, writers: int) -> float:
+async def _ours(path: Path, writers: int, seconds: float) -> float:
     async with open_sqlite(f"sqlite:///{path}", commit_in="loop") as warm:
         keys = [Key("acme", f"call-{no}") for no in range(SESSIONS)]
         for key in keys:
             await warm.commit(a_change(key))
         began = time.perf_counter()
         if writers == 1:
-            written = await _in_turn(warm, keys, began + SECONDS)
+            written = await _in_turn(warm, keys, began + seconds)
         else:
-            revs = await asyncio.gather(*[_writer(warm, key, began + SECONDS, 1) for key in keys[:writers]])
+            revs = await asyncio.gather(*[_writer(warm, key, began + seconds, 1) for key in keys[:writers]])
             written = sum(revs) - len(revs)
         return written / (time.perf_counter() - began)
 
@@ -98,8 +98,8 @@ async def _in_turn(warm: Warm, keys: list[Key], until: float) -> int:
     rev = 1
     while time.perf_counter() < until:
         for key in keys:
-            rev_after = await _writer_once(warm, key, rev)
-        rev = rev_after
+            await _writer_once(warm, key, rev)
+        rev += 1
     return (rev - 1) * len(keys)
 
 
@@ -120,20 +120,20 @@ async def _writer_once(warm: Warm, key: Key, rev: int) -> int:
     return rev + 1
 
 
-def rows() -> list[dict[str, Any]]:
+def rows(*, rounds: int = ROUNDS, seconds: float = SECONDS) -> list[dict[str, Any]]:
     """One row a number of writers: the medians of turns taken one after the other."""
     found: list[dict[str, Any]] = []
     with (
-        tempfile.TemporaryDirectory(dir=Path.cwd()) as folder,
+        scratch() as folder,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop,
     ):
         for writers, target in ((1, 0.5), (64, 0.7)):
             pairs = [
                 (
-                    loop.run(_ours(Path(folder) / f"ours-{writers}-{turn}.db", writers)),
-                    bare(Path(folder) / f"bare-{writers}-{turn}.db", writers),
+                    loop.run(_ours(folder / f"ours-{writers}-{turn}.db", writers, seconds)),
+                    bare(folder / f"bare-{writers}-{turn}.db", writers, seconds),
                 )
-                for turn in range(ROUNDS)
+                for turn in range(rounds)
             ]
             found.append(
                 {

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support.house import ROOT
-from tests.support.server import Process, serving
+from tests.support.process import Process, serving
 
 pytestmark = pytest.mark.fault
 
@@ -117,6 +118,16 @@ def test_an_sre_sees_readiness_metrics_refusals_and_settings(service: Process, d
     settings = {line.split()[0]: line.split()[1] for line in lines if re.match(r"[A-Z]+_[A-Z_]+ ", line)}
     assert settings["SERVER_PORT"] == "8000"
     assert settings["JWT_SECRET"] == "(unset)"
+
+
+def test_metrics_on_a_port_of_their_own_ask_for_no_token(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    with serving(tmp_path / "data", metrics_port=str(port)):
+        lines = shell(f"curl -sS --fail http://127.0.0.1:{port}/metrics")
+        assert any(line.startswith("sessionmanager_build_info{") for line in lines)
+        nothing_else = shell(f"curl -sS -o /dev/null -w '%{{http_code}}\\n' http://127.0.0.1:{port}/stats")
+        assert nothing_else == ["404"]
 
 
 def test_the_four_lines_of_the_banner_work_when_pasted(tmp_path: Path) -> None:

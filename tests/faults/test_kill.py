@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from sessionmanager.client.client import AsyncClient
-from sessionmanager.core.core import build_core
+from sessionmanager.core.assembly import build_core
 from sessionmanager.core.keyfiles import read_key_file
 from sessionmanager.core.keys import MasterKey
 from sessionmanager.model.timers import INTENT_GRACE_SECONDS

@@ -9,9 +9,9 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from sessionmanager.core.assembly import Core
 from sessionmanager.core.bodies import Bodies, session_prefix
 from sessionmanager.core.command import entry_id_hash
-from sessionmanager.core.core import Core
 from sessionmanager.core.moves.erase import RECORD_KIND, erasure_decoder
 from sessionmanager.core.moves.rehydrate import Thaw
 from sessionmanager.errors import DataCorrupt, NotFound

@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 
 from msgspec import Raw
 
+from sessionmanager.core.assembly import Core, CoreEvents, CoreSettings, build_core
 from sessionmanager.core.command import RequestKey, Who
-from sessionmanager.core.core import Core, CoreEvents, CoreSettings, build_core
 from sessionmanager.core.keys import MasterKey
 from sessionmanager.model.entry import Draft
 from sessionmanager.model.timers import INTENT_GRACE_SECONDS, Policy

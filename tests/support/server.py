@@ -1,13 +1,10 @@
-"""The whole service for tests: in process over ASGI (quick; most tests), or as a process of its own on a free port."""
+"""The whole service in this process, over ASGI: what most tests speak to. `process.py` has the real process."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-import subprocess
-import sys
-import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from contextvars import copy_context
@@ -30,9 +27,6 @@ OTHER: Final = "umbrella"
 PATIENCE_SECONDS: Final = 20.0
 """A wait that takes so long has failed; it is no time that anything is expected to take."""
 LOOK_SECONDS: Final = 0.005
-START_SECONDS: Final = 60.0
-STOP_SECONDS: Final = 30.0
-BANNER_LINES_MAX: Final = 200
 EASY: Final[Mapping[str, str]] = {
     # A machine that is busy with other tests must not make a tier look dead.
     "hot_timeout_seconds": "20",
@@ -43,6 +37,14 @@ EASY: Final[Mapping[str, str]] = {
     "hot_lease_seconds": "0.05",
     "log_level": "error",
 }
+SESSION_MEMBERS: Final = {
+    *("id", "version", "status", "placement", "type", "bot_name", "caller", "callee", "external_ids"),
+    *("media_format", "bridge_type", "labels", "created_at", "updated_at", "last_activity", "ended_at"),
+    *("end_reason", "expires_at", "resumed_count", "current_turn", "entry_count", "error_count", "last_error"),
+    *("metadata", "context", "realtime", "audio", "participants", "calls", "floor", "room"),
+    *("required_services", "registered_services", "ready_services", "parent"),
+}
+"""What a session shows, entries apart."""
 SYSTEM: Final = Actor(ALL_TENANTS, "tests", frozenset(("admin",)))
 
 
@@ -182,7 +184,7 @@ class Served:
         self.admin = self.caller()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run to its end on the service's loop; each in a context of its own, since a request sets its deadline there."""
+        """Run to its end on the service's loop, in a context of its own: a request sets its deadline there."""
         return self._runner.run(work, context=copy_context())
 
     def close(self) -> None:
@@ -349,73 +351,6 @@ def problem(answer: httpx2.Response | Reply, status: int, name: str | None = Non
 def pointers(document: Mapping[str, Any]) -> set[str]:
     """The fields that a problem document names."""
     return {error["pointer"] for error in document.get("errors", ())}
-
-
-# -- a process of its own
-
-
-class Process:
-    """A `serve` process that runs. address: where it answers. token: a short-lived admin's of tenant `default`."""
-
-    def __init__(self, process: subprocess.Popen[str], address: str, token: str) -> None:
-        self.process = process
-        self.address = address
-        self.token = token
-
-    def kill(self) -> None:
-        """`kill -9`."""
-        self.process.kill()
-        self.process.wait(STOP_SECONDS)
-
-    def stop(self) -> int:
-        """SIGTERM; answers the exit status."""
-        if self.process.poll() is None:
-            self.process.terminate()
-        return self.process.wait(STOP_SECONDS)
-
-
-@contextmanager
-def serving(folder: Path, **changes: str) -> Iterator[Process]:
-    """`sessionmanager serve` as a process of its own, on a free port, with its data in `folder`."""
-    command = [sys.executable, "-m", "sessionmanager", "serve", "--data-dir", str(folder), "--port", "0", "--json"]
-    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "COVERAGE_PROCESS_START",
-                                                     "COVERAGE_PATCH", "COVERAGE_PROCESS_CONFIG") if name in os.environ}  # fmt: skip
-    environ = {**inherited, **{f"SESSIONMANAGER_{name.upper()}": value for name, value in {**EASY, **changes}.items()}}
-    with (folder.parent / f"{folder.name}.log").open("a+") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environ)
-        try:
-            running = _await_banner(process)
-            yield running
-            running.stop()
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait(STOP_SECONDS)
-            if process.stdout is not None:
-                process.stdout.close()
-
-
-def _await_banner(process: subprocess.Popen[str]) -> Process:
-    """Read until the service says where it answers; a process that takes too long is killed, which ends the reading."""
-    assert process.stdout is not None
-    patience = threading.Timer(START_SECONDS, process.kill)
-    patience.start()
-    try:
-        for line, _ in zip(process.stdout, range(BANNER_LINES_MAX), strict=False):
-            value = _banner(line)
-            if value is not None:
-                return Process(process, value["address"], value["token"])
-    finally:
-        patience.cancel()
-    raise AssertionError(f"the service did not start; exit status {process.poll()}")
-
-
-def _banner(line: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(line)
-    except json.JSONDecodeError:
-        return None
-    return value if isinstance(value, dict) and "address" in value else None
 
 
 async def gather(*requests: Coroutine[Any, Any, T]) -> list[T]:

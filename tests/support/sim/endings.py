@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from sessionmanager.core.assembly import Core
 from sessionmanager.core.bodies import session_prefix
-from sessionmanager.core.core import Core
 from sessionmanager.core.history import Range
 from sessionmanager.errors import Erased, NotFound, SessionManagerError
 from sessionmanager.model.codec import encode_head

@@ -25,6 +25,7 @@ KINDS: Final = (
     "dry",
     "alone",
     "storm",
+    "churn",
 )
 _CRUMBLY: Final = Odds(refuse=0.02, lose=0.04, late=0.03, slow=0.06, twice=0.05)
 _SLOW: Final = Odds(slow=0.03)
@@ -34,6 +35,7 @@ _LIKES: Final[Mapping[str, Mapping[str, float]]] = {
     "dry": {"get": 4.0},
     "cold": {"append": 1.5, "suspend": 4.0, "end": 0.3, "erase": 0.5},
     "alone": {"suspend": 2.0},
+    "churn": {"suspend": 5.0, "archive": 2.0, "get": 2.0, "end": 0.0, "erase": 0.0},
 }
 
 
@@ -62,24 +64,24 @@ class Scenario:
 
     @property
     def faultless(self) -> bool:
-        return self.kind == "faultless"
+        return self.kind in ("faultless", "churn")
 
 
-def scenario_of(seed: int) -> Scenario:
-    """The scenario of a seed: kinds take turns, so that as many seeds in a row have them all."""
+def scenario_of(seed: int, kind: str | None = None) -> Scenario:
+    """The scenario of a seed: kinds take turns, so that as many seeds in a row have them all; or one of this kind."""
     draw = random.Random(f"scenario-{seed}")
-    kind = KINDS[seed % len(KINDS)]
-    alone, patient = kind == "alone", kind in ("cold", "dry")
+    kind = kind or KINDS[seed % len(KINDS)]
+    patient, churn = kind in ("cold", "dry"), kind == "churn"
     return Scenario(
         seed=seed,
         kind=kind,
         weather=Weather(_odds(kind), _outages(kind, draw)),
-        replicas=1 if alone else draw.choice((2, 3, 3)),
-        clients=draw.choice((2, 3, 4)),
-        sessions=draw.choice((1, 1, 2)),
-        operations=30 if patient else draw.choice((8, 12, 16)),
-        rush=draw.random() < 0.5 and not patient,
-        private_hot=alone,
+        replicas=1 if kind == "alone" else draw.choice((2, 3, 3)),
+        clients=4 if churn else draw.choice((2, 3, 4)),
+        sessions=1 if churn else draw.choice((1, 1, 2)),
+        operations=30 if patient or churn else draw.choice((8, 12, 16)),
+        rush=churn or (draw.random() < 0.5 and not patient),
+        private_hot=kind == "alone",
         eviction_seconds=draw.choice((0.0, 0.01, 0.1)),
         likes=_LIKES.get(kind, {}),
         hot_loss_seconds=draw.choice((0.3, 1.0, 3.0)) if kind in ("failover", "storm") else 0.0,
@@ -100,6 +102,8 @@ def _odds(kind: str) -> dict[TierName, Odds]:
             return {"hot": Odds(kill=0.01), "warm": Odds(kill=0.015, slow=0.03), "cold": Odds(kill=0.1)}
         case "cold":
             return {"cold": Odds(refuse=0.12, lose=0.12, late=0.12, slow=0.12, twice=0.15, kill=0.05), "warm": _SLOW}
+        case "churn":  # nothing fails: moves are slow enough to meet each other
+            return {"warm": Odds(slow=0.1), "cold": Odds(slow=0.2)}
         case "dry":
             return {"hot": _SLOW, "warm": _SLOW, "cold": _SLOW}
         case "alone":

@@ -13,8 +13,8 @@ import msgspec
 import structlog
 from msgspec import UNSET, Raw
 
+from sessionmanager.core.assembly import Core, CoreEvents, CoreSettings, build_core
 from sessionmanager.core.command import Receipt, RequestKey, Who, Written
-from sessionmanager.core.core import Core, CoreEvents, CoreSettings, build_core
 from sessionmanager.core.history import Range
 from sessionmanager.core.keys import MasterKey
 from sessionmanager.core.sessions import Sessions

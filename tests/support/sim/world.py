@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from sessionmanager.core.core import Core
+from sessionmanager.core.assembly import Core
 from sessionmanager.model import instants
 from sessionmanager.model.change import Change
 from sessionmanager.model.codec import Stored

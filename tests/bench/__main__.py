@@ -1,0 +1,50 @@
+"""`make bench`: measure, print a table and write `build/bench.json`.
+
+Ratios are of one run, taken in turns; nothing here fails for being slow. Each row says whether its target is met.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from tests.bench import commits, flat, memory, stored, throughput, voice
+from tests.bench.load import REPOSITORY
+from tests.bench.rows import Plan, Row, table
+
+GROUPS: Final[Mapping[str, Callable[[Plan], list[Row]]]] = {
+    "throughput": throughput.rows,
+    "commits": commits.rows,
+    "voice": voice.rows,
+    "stored": stored.rows,
+    "memory": memory.rows,
+    "flat": flat.rows,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="make bench", description="Measure the service.")
+    parser.add_argument("--only", action="append", choices=tuple(GROUPS), help="one group; may be given more than once")
+    parser.add_argument("--quick", action="store_true", help="just to see that it runs; the numbers mean nothing")
+    parser.add_argument("--output", default=str(REPOSITORY / "build" / "bench.json"), metavar="FILE")
+    given = parser.parse_args(arguments)
+    rows: list[Row] = []
+    for name in given.only or GROUPS:
+        began = time.perf_counter()
+        found = GROUPS[name](Plan(quick=given.quick))
+        print(f"\n{name} ({time.perf_counter() - began:.0f} s)\n{table(found)}", flush=True)
+        rows += found
+    with open(given.output, "wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(rows), indent=2) + b"\n")
+    judged = [each.met for each in rows if each.met is not None]
+    print(f"\n{sum(judged)} of {len(judged)} targets met; {len(rows)} rows in {given.output}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
