@@ -100,10 +100,10 @@ IMPURE: Final = frozenset(
 # -- sizes
 
 FILE_LINES_MAX: Final = 400
-TEST_LINES_MAX: Final = 650
+TEST_LINES_MAX: Final = 420
 FUNCTION_LINES_MAX: Final = 60
 FOLDER_FILES_MAX: Final = 16
-WIDE_FOLDERS: Final = {"api": 24, "core": 20}
+WIDE_FOLDERS: Final = {"api": 23, "core": 19}
 """Folders over the bound, each with its own: they may shrink, never grow."""
 ARCHITECTURE_LINES_MAX: Final = 150
 PROTOCOL_METHODS_MAX: Final = 10

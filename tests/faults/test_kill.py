@@ -24,7 +24,8 @@ from sessionmanager.words import Key
 from tests.conftest import Profile
 from tests.support.audit import Tiers, audit, explained
 from tests.support.kill_load import Load
-from tests.support.server import Process, serving, settings_for
+from tests.support.process import Process, serving
+from tests.support.server import settings_for
 
 pytestmark = pytest.mark.fault
 

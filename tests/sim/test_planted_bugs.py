@@ -273,26 +273,6 @@ def bodies_remembered_by_id(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Bodies, "read", read)
 
 
-def seal_a_stub(patch: pytest.MonkeyPatch) -> None:
-    """A slow sealer takes a session that was archived meanwhile for one in warm: its tail is in neither place."""
-    real = seal.Sealer.run
-
-    class Blind:
-        def __init__(self, true: ledger.Ledger) -> None:
-            self._true = true
-
-        async def amend(self, key: Key, decide: Callable[[Stored, Instant], Any]) -> Stored | None:
-            def decided(stored: Stored, now: Instant) -> Any:
-                return decide(Stored(stored.key, stored.rev, stored.version, stored.parts), now)
-
-            return await self._true.amend(key, decided)
-
-    async def run(self: seal.Sealer, true: Any, key: Key) -> bool:
-        return await real(self, Blind(true), key)  # type: ignore[arg-type]
-
-    patch.setattr(seal.Sealer, "run", run)
-
-
 def nothing(patch: pytest.MonkeyPatch) -> None:
     """The bug lies in a tier."""
 
@@ -311,6 +291,15 @@ class Bug(NamedTuple):
 CROWD: Final = {"sessions": 1, "clients": 4, "operations": 40, "rush": True, "eviction_seconds": 0.0}
 """Everybody at one session at once."""
 SLOW: Final = Odds(slow=0.15)
+LONG: Final = {
+    "sessions": 1,
+    "clients": 2,
+    "operations": 100,
+    "likes": {"append": 2.0, "entries": 3.0, "suspend": 0.2, "archive": 0.0, "erase": 0.0, "end": 0.0},
+}
+"""Minutes of a conversation that nobody ends."""
+COLD_AWAY: Final = Weather({"cold": Odds(refuse=0.3)})
+"""Offloads fail for so long that segments in warm fold into nodes."""
 BUGS: Final[dict[str, Bug]] = {
     "lost-update": Bug({"versions_are_one_order", "acknowledged_writes_stand"}, Tiers(warm=WarmThatOverwrites)),
     "ack-before-durable": Bug(
@@ -350,12 +339,6 @@ BUGS: Final[dict[str, Bug]] = {
         {"what_was_refused_never_appears", "nothing_appears_twice"}, plant=conflict_is_taken_for_lost
     ),
     "deleted-before-the-pointer": Bug({"nothing_is_our_fault"}, plant=delete_before_the_pointer),
-    "seal-of-a-stub": Bug(
-        {"nothing_is_our_fault", "everything_recovers"},
-        plant=seal_a_stub,
-        kinds=("faultless",),
-        play={"rush": True, "weather": Weather({"warm": SLOW}), "likes": {"suspend": 8.0, "append": 2.0}},
-    ),
     "erasure-without-waiting": Bug(
         {"deleted_stays_deleted"},
         plant=erase_without_waiting,
@@ -367,7 +350,7 @@ BUGS: Final[dict[str, Bug]] = {
         {"nothing_is_our_fault", "versions_are_one_order", "reads_are_true"}, plant=rehydrate_without_the_last_line
     ),
     "node-remembered-by-id": Bug(
-        {"nothing_is_our_fault"}, plant=bodies_remembered_by_id, kinds=("cold", "outages"), play=CROWD
+        {"nothing_is_our_fault"}, plant=bodies_remembered_by_id, kinds=("cold",), play=LONG | {"weather": COLD_AWAY}
     ),
 }
 

@@ -121,10 +121,10 @@ class Plain:
 
     def append(self, name: str, now: float, said: tuple[Said, ...]) -> Answer:
         session = self._get(name)
-        if session.status not in OPEN:
-            raise IllegalTransition(session.status, ())
         known = {line.id for line in session.lines}
         if any(one.id is None or one.id not in known for one in said):
+            if session.status not in OPEN:
+                raise IllegalTransition(session.status, ())
             session.version += 1
             session.at = now
             if session.status != "active":
