@@ -128,6 +128,7 @@ EVENTS: Final = (
     Event("warm.quick_check", "info", "SQLite was checked after an end that was not clean; at error if it is damaged."),
     Event("warm.transaction_failed", "warning", "A group of commits was refused as a whole; none stands."),
     Event("warm.member_failed", "error", "One commit of a group was refused; the others stand."),
+    Event("warm.commit_hangs", "error", "A COMMIT did not come back while the tier was closed; `waited_seconds`."),
     Event("warm.poisoned", "error", "A write to disk failed: warm takes nothing more until it is opened anew."),
     Event("worker.cannot_look", "warning", "The worker could not ask what is due; it asks again."),
     Event("worker.failed", "error", "A piece of due work met an error that is our fault; it is put off."),

@@ -179,7 +179,9 @@ def test_an_ended_session_takes_no_more_and_a_sleeping_one_wakes(admin: Caller) 
     admin.create("wake")
     admin.post("/sessions/wake/suspend")
     assert append(admin, "wake", said("hi")).json()["status"] == "active"
+    append(admin, "wake", said("last", id="last"))
     admin.post("/sessions/wake/end")
+    assert append(admin, "wake", said("last", id="last")).status_code == 200, "a repeat of what was said in time"
     refused = problem(append(admin, "wake", said("too late")), 409, "illegal-transition")
     assert refused["from"] == "ended"
     assert "append" not in refused["allowed"]

@@ -23,7 +23,7 @@ from tests.support.server import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES: Final = {"quick": 12, "full": 300}
+EXAMPLES: Final = {"quick": 5, "full": 300}
 """How many requests of each kind every operation gets."""
 OPERATIONS: Final = [(route.method, route.template) for route in routes(MagicMock(), 1)]
 POOL: Final = tuple(f"pool-{i}" for i in range(4))

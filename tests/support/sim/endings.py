@@ -8,7 +8,7 @@ from typing import Final
 from sessionmanager.core.assembly import Core
 from sessionmanager.core.bodies import session_prefix
 from sessionmanager.core.history import Range
-from sessionmanager.errors import Erased, NotFound, SessionManagerError
+from sessionmanager.errors import DataCorrupt, Erased, NotFound, SessionManagerError
 from sessionmanager.model.codec import encode_head
 from sessionmanager.model.entry import StoredEntry, decode_entry
 from sessionmanager.model.fold import begin, fold
@@ -83,7 +83,10 @@ def owed_by(warm: ModelWarm, key: Key, now: Instant) -> tuple[str, ...]:
         return tuple(owed)
     if row.stored.placement != "cold":
         owed.append("it is not archived")
-    owed += [f"the intent {intent.kind} stands" for intent in row.stored.head.work.intents]
+    try:
+        owed += [f"the intent {intent.kind} stands" for intent in row.stored.head.work.intents]
+    except DataCorrupt:
+        owed.append("its head does not read as one")
     return tuple(owed)
 
 

@@ -25,6 +25,7 @@ KINDS: Final = (
     "dry",
     "alone",
     "storm",
+    "long",
     "churn",
 )
 _CRUMBLY: Final = Odds(refuse=0.02, lose=0.04, late=0.03, slow=0.06, twice=0.05)
@@ -35,6 +36,7 @@ _LIKES: Final[Mapping[str, Mapping[str, float]]] = {
     "dry": {"get": 4.0},
     "cold": {"append": 1.5, "suspend": 4.0, "end": 0.3, "erase": 0.5},
     "alone": {"suspend": 2.0},
+    "long": {"append": 2.0, "entries": 3.0, "suspend": 0.3, "erase": 0.0, "end": 0.0},
     "churn": {"suspend": 5.0, "archive": 2.0, "get": 2.0, "end": 0.0, "erase": 0.0},
 }
 
@@ -71,20 +73,20 @@ def scenario_of(seed: int, kind: str | None = None) -> Scenario:
     """The scenario of a seed: kinds take turns, so that as many seeds in a row have them all; or one of this kind."""
     draw = random.Random(f"scenario-{seed}")
     kind = kind or KINDS[seed % len(KINDS)]
-    patient, churn = kind in ("cold", "dry"), kind == "churn"
+    patient, churn, long = kind in ("cold", "dry", "long"), kind == "churn", kind == "long"
     return Scenario(
         seed=seed,
         kind=kind,
         weather=Weather(_odds(kind), _outages(kind, draw)),
         replicas=1 if kind == "alone" else draw.choice((2, 3, 3)),
         clients=4 if churn else draw.choice((2, 3, 4)),
-        sessions=1 if churn else draw.choice((1, 1, 2)),
-        operations=30 if patient or churn else draw.choice((8, 12, 16)),
+        sessions=1 if churn or long else draw.choice((1, 1, 2)),
+        operations=60 if long else 30 if patient or churn else draw.choice((8, 12, 16)),
         rush=churn or (draw.random() < 0.5 and not patient),
         private_hot=kind == "alone",
         eviction_seconds=draw.choice((0.0, 0.01, 0.1)),
         likes=_LIKES.get(kind, {}),
-        hot_loss_seconds=draw.choice((0.3, 1.0, 3.0)) if kind in ("failover", "storm") else 0.0,
+        hot_loss_seconds=draw.choice((0.3, 1.0, 3.0)) if kind in ("failover", "storm", "long") else 0.0,
     )
 
 
@@ -127,7 +129,7 @@ def _outages(kind: str, draw: random.Random) -> tuple[Outage, ...]:
             return tuple(Outage("warm", start, start + 4.0) for start in (1.0, 7.0))
         case "outages":
             return tuple(outage(tier, None) for tier in ("hot", "warm", "cold", "warm"))
-        case "storm":
+        case "storm" | "long":
             return (outage("hot", f"r{draw.randrange(3)}"), outage("warm", f"r{draw.randrange(3)}"))
         case _:
             return ()
