@@ -139,7 +139,7 @@ def mask_url(url: str) -> str:
         return MASK
     if parts.scheme in ("memory", "sqlite", "file"):
         return url  # a path, which may well hold an @
-    if "@" in url and "@" not in parts.netloc:
+    if "@" in url.replace(parts.netloc, "", 1) or ("@" in url and "@" not in parts.netloc):
         return f"{parts.scheme}://{MASK}" if parts.scheme else MASK  # credentials where they do not belong
     host = f"{MASK}@{parts.netloc.rpartition('@')[2]}" if "@" in parts.netloc else parts.netloc
     tail = f"?{MASK}" if parts.query or parts.fragment else ""

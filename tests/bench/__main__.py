@@ -6,12 +6,14 @@ Ratios are of one run, taken in turns; nothing here fails for being slow. Each r
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
+import structlog
 
 from tests.bench import commits, flat, memory, stored, throughput, voice
 from tests.bench.load import REPOSITORY
@@ -33,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="just to see that it runs; the numbers mean nothing")
     parser.add_argument("--output", default=str(REPOSITORY / "build" / "bench.json"), metavar="FILE")
     given = parser.parse_args(arguments)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     rows: list[Row] = []
     for name in given.only or GROUPS:
         began = time.perf_counter()

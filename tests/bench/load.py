@@ -144,6 +144,7 @@ class _Run:
         self._free: deque[_Connection] = deque()
         self._waiting: deque[tuple[Shot, float]] = deque()
         self._under_way = 0
+        self._all_sent = False
 
     async def run(self) -> Result:
         spec = self._spec
@@ -184,12 +185,14 @@ class _Run:
                 self._free.popleft().send(next(shots), at)
             elif len(self._waiting) < WAITING_MAX:
                 self._waiting.append((next(shots), at))
-            else:
-                raise RuntimeError("the service is far behind")
+            elif not self._done.done():
+                self._done.set_exception(RuntimeError("the service is far behind"))
+                return
         if at < self._ends_at:
             self._loop.call_later(at - now, self._open_loop, began, shots, sent)
-        elif self._under_way == 0 and not self._done.done():
-            self._done.set_result(None)
+        else:
+            self._all_sent = True
+            self._end_if_done()
 
     def answered(self, connection: _Connection, kind: str, status: bytes, began: float) -> None:
         now = perf_counter()
@@ -209,7 +212,11 @@ class _Run:
             return
         self._free.append(connection)
         self._under_way -= 1
-        if self._under_way == 0 and (now >= self._ends_at or self._spec.once) and not self._done.done():
+        self._all_sent = self._all_sent or closed
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._all_sent and self._under_way == 0 and not self._done.done():
             self._done.set_result(None)
 
     def lost(self) -> None:

@@ -28,7 +28,7 @@ class Plan(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        return 0.2 if self.quick else 1.0
+        return 0.5 if self.quick else 1.0
 
 
 class Row(Struct, frozen=True, kw_only=True):

@@ -43,7 +43,7 @@ from tests.support.server import quick_folder
 
 pytestmark = pytest.mark.contract
 
-EXAMPLES: Final = {"quick": 40, "full": 800}
+EXAMPLES: Final = {"quick": 60, "full": 800}
 STEPS: Final = {"quick": 25, "full": 60}
 TENANT: Final = "acme"
 IDLE_SECONDS: Final = 1_000.0

@@ -325,7 +325,9 @@ BUGS: Final[dict[str, Bug]] = {
         kinds=("faultless",),
         play=CROWD | {"likes": {"get": 3.0}},
     ),
-    "read-renews-lease": Bug({"reads_are_fresh"}, Tiers(hot=HotThatRenewsTheLease), kinds=("cut", "failover")),
+    "read-renews-lease": Bug(
+        {"reads_are_fresh", "deleted_stays_deleted"}, Tiers(hot=HotThatRenewsTheLease), kinds=("cut", "failover")
+    ),
     "garbage-collected-without-looking-again": Bug(
         {"nothing_is_our_fault"}, plant=collect_without_looking_again, play=CROWD
     ),

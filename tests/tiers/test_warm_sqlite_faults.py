@@ -310,7 +310,7 @@ async def test_an_unclean_end_is_followed_by_a_check_of_the_file(url: str, tmp_p
         connection.execute("INSERT INTO state VALUES ('open', 1)")
     connection.close()
     with capture_logs() as logs:
-        async with asyncio.timeout(10), open_sqlite(url) as warm:
+        async with asyncio.timeout(60), open_sqlite(url) as warm:
             while not [line for line in logs if line["event"] == "warm.quick_check"]:
                 await warm.list(ListQuery("acme", 1))  # time for the check's thread
         async with open_sqlite(url):

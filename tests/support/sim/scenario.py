@@ -33,8 +33,8 @@ _SLOW: Final = Odds(slow=0.03)
 
 
 _LIKES: Final[Mapping[str, Mapping[str, float]]] = {
-    "dry": {"get": 4.0},
-    "cold": {"append": 1.5, "suspend": 4.0, "end": 0.3, "erase": 0.5},
+    "dry": {"get": 8.0},
+    "cold": {"append": 2.0, "suspend": 4.0, "get": 2.0, "end": 0.3, "erase": 0.5},
     "alone": {"suspend": 2.0},
     "long": {"append": 2.0, "entries": 3.0, "suspend": 0.3, "erase": 0.0, "end": 0.0},
     "churn": {"suspend": 5.0, "archive": 2.0, "get": 2.0, "end": 0.0, "erase": 0.0},
@@ -73,7 +73,7 @@ def scenario_of(seed: int, kind: str | None = None) -> Scenario:
     """The scenario of a seed: kinds take turns, so that as many seeds in a row have them all; or one of this kind."""
     draw = random.Random(f"scenario-{seed}")
     kind = kind or KINDS[seed % len(KINDS)]
-    patient, churn, long = kind in ("cold", "dry", "long"), kind == "churn", kind == "long"
+    patient, churn, long = kind in ("cold", "dry", "long"), kind == "churn", kind in ("cold", "long")
     return Scenario(
         seed=seed,
         kind=kind,
@@ -84,7 +84,7 @@ def scenario_of(seed: int, kind: str | None = None) -> Scenario:
         operations=60 if long else 30 if patient or churn else draw.choice((8, 12, 16)),
         rush=churn or (draw.random() < 0.5 and not patient),
         private_hot=kind == "alone",
-        eviction_seconds=draw.choice((0.0, 0.01, 0.1)),
+        eviction_seconds=0.0 if kind == "dry" else draw.choice((0.0, 0.01, 0.1)),
         likes=_LIKES.get(kind, {}),
         hot_loss_seconds=draw.choice((0.3, 1.0, 3.0)) if kind in ("failover", "storm", "long") else 0.0,
     )
@@ -103,7 +103,7 @@ def _odds(kind: str) -> dict[TierName, Odds]:
         case "kills":
             return {"hot": Odds(kill=0.01), "warm": Odds(kill=0.015, slow=0.03), "cold": Odds(kill=0.1)}
         case "cold":
-            return {"cold": Odds(refuse=0.12, lose=0.12, late=0.12, slow=0.12, twice=0.15, kill=0.05), "warm": _SLOW}
+            return {"cold": Odds(refuse=0.08, lose=0.08, late=0.08, slow=0.08, twice=0.08, kill=0.04), "warm": _SLOW}
         case "churn":  # nothing fails: moves are slow enough to meet each other
             return {"warm": Odds(slow=0.1), "cold": Odds(slow=0.2)}
         case "dry":
@@ -126,7 +126,7 @@ def _outages(kind: str, draw: random.Random) -> tuple[Outage, ...]:
         case "cut":
             return tuple(outage("hot", f"r{draw.randrange(3)}") for _ in range(3))
         case "dry":  # warm is away for longer than a lease, hot is there
-            return tuple(Outage("warm", start, start + 4.0) for start in (1.0, 7.0))
+            return tuple(Outage("warm", start, start + 6.0) for start in (1.0, 9.0, 17.0))
         case "outages":
             return tuple(outage(tier, None) for tier in ("hot", "warm", "cold", "warm"))
         case "storm" | "long":
