@@ -25,6 +25,7 @@ from sessionmanager.errors import (
     Contended,
     Draining,
     Erased,
+    OutcomeUnknown,
     SessionManagerError,
     TierUnavailable,
 )
@@ -162,12 +163,17 @@ class Ledger:
         outcome = await self._send(first.change)
         if outcome == "committed" or (outcome == "stands" and request is None):
             return await self._landed(first)
-        loaded = await self.warm.load(key)
-        if request is not None:
-            replay = await self.replay(key, request)
-            if replay is not None:
-                return replay
-        raise Erased if loaded.stored.tombstone is not None else AlreadyExists
+        try:
+            if (await self.warm.load(key)).stored.tombstone is not None:
+                raise Erased
+            replay = await self.replay(key, request) if request is not None else None
+        except TierUnavailable as error:
+            if outcome == "stands":
+                raise OutcomeUnknown from error
+            raise
+        if replay is not None:
+            return replay
+        raise AlreadyExists
 
     async def _commit(self, key: Key, who: Who, command: Command, request: RequestKey | None) -> Written:
         source = await (self.exact(key) if command.whole else self._source(key))
@@ -182,7 +188,7 @@ class Ledger:
                 source = await self.exact(key)
                 continue
             if isinstance(prepared, Written):
-                if source.exact or prepared.replayed:
+                if source.exact:
                     return prepared
                 source = await self.exact(key)
                 continue
@@ -194,13 +200,25 @@ class Ledger:
             if outcome == "stands":
                 # The same request was sent to another replica, or its first answer was lost: what stands may have
                 # been decided on another head than ours, so the one true answer is the one that was kept.
-                await self.forget(key)
-            else:
-                if prepared.sealed:
-                    await self.warm.drop_bodies(key, prepared.sealed)
-                await self._pause(i)
+                return await self._kept_answer(key, request)
+            if prepared.sealed:
+                await self.warm.drop_bodies(key, prepared.sealed)
+            await self._pause(i)
             source = await self.exact(key)
         raise Contended
+
+    async def _kept_answer(self, key: Key, request: RequestKey | None) -> Written:
+        """The answer of a request that stands. From here on no failure may be told as "nothing was written"."""
+        await self.forget(key)
+        try:
+            if (await self.warm.load(key)).stored.tombstone is not None:
+                raise Erased
+            kept = await self.replay(key, request) if request is not None else None
+        except TierUnavailable as error:
+            raise OutcomeUnknown from error
+        if kept is None:
+            raise OutcomeUnknown
+        return kept
 
     async def replay(self, key: Key, request: RequestKey) -> Written | None:
         """What an earlier request with this key did, or None. Raises KeyReused. Cost: one warm read."""

@@ -17,6 +17,7 @@ from sessionmanager.core.bodies import Bodies, Put, session_prefix
 from sessionmanager.core.build import Amendment
 from sessionmanager.core.ledger import Ledger
 from sessionmanager.core.moves.collect import Collector, collected, holds_intent, with_intents
+from sessionmanager.errors import SessionManagerError
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.head import Head, Index, Intent, KeyRing, Ref
 from sessionmanager.model.index import (
@@ -87,7 +88,14 @@ class Offloader:
         if not await self._declare(key, head.index, intent_id, plan):
             return False
         # Crash here: the intent names objects that may not be there; `collect.py` removes what is.
-        moved, folds = await self._put(key, head, plan)
+        try:
+            moved, folds = await self._put(key, head, plan)
+        except SessionManagerError:
+            # Perhaps we were given up while we went on: then what we put since is known to nobody but us.
+            if not await self._is_held(key, intent_id):
+                for name in plan.names.values():
+                    await self._bodies.cold.remove(name)
+            raise
         # Crash here: all objects lie in cold, nothing points to them; `collect.py` removes them.
         listed = await self._warm.list_bodies(key)
         if not await self._point(key, intent_id, moved, folds):
@@ -97,6 +105,10 @@ class Offloader:
         # Crash here: cold is the truth, warm holds bodies nobody refers to; `collect.py` deletes them.
         await self._collector.sweep(key, listed, frozenset((intent_id,)))
         return True
+
+    async def _is_held(self, key: Key, intent_id: str) -> bool:
+        stored = (await self._warm.load(key)).stored
+        return stored.tombstone is None and holds_intent(stored.head, "offload", intent_id)
 
     async def _plan(self, key: Key, head: Head, keep: int) -> Plan:
         warm = [ref for refs in reversed(head.index.levels) for ref in refs if ref.object is None]

@@ -90,7 +90,8 @@ class Sealer:
             intent = Intent(kind="seal", id=intent_id, objects=(), at=now)
             return Amendment(with_intents(newest, (*newest.work.intents, intent)))
 
-        if await ledger.amend(key, declare) is None:
+        declared = await ledger.amend(key, declare)
+        if declared is None:
             return False
         # Crash here: the intent stands, the segment may; collection deletes what no head refers to.
         await self._write(key, body, nodes)
@@ -99,7 +100,10 @@ class Sealer:
 
         def point(now_stored: Stored, now: Instant) -> Amendment | None:
             newest = now_stored.head
-            if now_stored.placement == "cold" or not still(newest) or not holds_intent(newest, "seal", intent_id):
+            # Every fence of a collector is an amendment, and only amendments move `rev` without `version`: where one
+            # came since we declared, it may have listed our segment before it and look again after us.
+            fenced = now_stored.rev - now_stored.version != declared.rev - declared.version
+            if fenced or not still(newest) or not holds_intent(newest, "seal", intent_id):
                 return None  # a commit sealed inline meanwhile, or another worker has given us up
             after = with_segment(with_intents(newest, collected(newest, intent_id)), index, body, size)
             return Amendment(after, tail_from=after.work.tail_first_seq)
