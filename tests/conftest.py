@@ -7,6 +7,7 @@ from collections.abc import Generator
 from typing import Literal, cast
 
 import pytest
+import structlog
 
 Profile = Literal["quick", "full"]
 KINDS = frozenset({"unit", "contract", "server", "fault", "slow"})
@@ -26,6 +27,18 @@ def pytest_configure(config: pytest.Config) -> None:
 def profile() -> Profile:
     """How much to do: `quick` for a bounded share in about two minutes, `full` for everything."""
     return cast("Profile", os.environ.get("TEST_PROFILE", "quick"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_logging() -> Generator[None]:
+    """No file inherits the log level or processors that another one's service has set up in this process."""
+    before = structlog.get_config()
+    was_configured = structlog.is_configured()
+    yield
+    if was_configured:
+        structlog.configure(**before)
+    else:
+        structlog.reset_defaults()
 
 
 @pytest.hookimpl(wrapper=True)
