@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 PROFILE: Final = os.environ.get("TEST_PROFILE", "quick")
 SEEDS: Final = {"quick": 200, "full": 2_000}[PROFILE]
 CHURN_SEEDS: Final = {"quick": 50, "full": 1_000}[PROFILE]
-CHUNK_SEEDS: Final = 100
+CHUNK_SEEDS: Final = 200
 """Seeds of one test: several tests, so that processes may share them, each with enough seeds for every counter."""
 ONE_SEED: Final = os.environ.get("SIM_SEED")
 ONE_KIND: Final = os.environ.get("SIM_KIND")
