@@ -13,10 +13,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev setup-load run demo test lint format types bench lock clean
+.PHONY: help setup setup-dev setup-load run demo test services services-stop lint format types bench typescript lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(VENV)/.stamp-runtime ## make .venv with the service in it
 
@@ -33,6 +33,12 @@ demo: setup ## play a recorded call through crash, resume and archive, and compa
 test: setup-dev ## lint, types and tests with coverage (TEST_PROFILE=quick|full, ARGS for pytest)
 	@scripts/test $(ARGS)
 
+services: setup-dev ## install and start, on loopback, the servers that tests use (ARGS: which)
+	@scripts/services start $(ARGS)
+
+services-stop: ## end what make services has started, and nothing else
+	@scripts/services stop
+
 lint: setup-dev ## look for mistakes and for formatting that differs
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check --output-format concise
@@ -48,10 +54,14 @@ bench: setup-dev ## measure, print a table and write build/bench.json
 	@mkdir -p build
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+typescript: setup-dev ## make the types of clients/typescript anew from the contract (needs Node)
+	@scripts/typescript generate
+
 lock: $(VENV)/.stamp-venv ## recompile requirements/*.txt (ARGS=--upgrade to move the pins)
 	@scripts/lock $(ARGS)
 
-clean: ## remove .venv, build and caches; ./data stays
+clean: ## remove .venv, build and caches, end the servers of make services; ./data stays
+	@[ ! -e build/services.json ] || scripts/services stop
 	rm -rf $(VENV) build .pytest_cache .ruff_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
