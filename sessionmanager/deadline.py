@@ -34,6 +34,11 @@ def begin(seconds: float) -> None:
     _deadline.set(min(get_running_loop().time() + seconds, _deadline.get()))
 
 
+def lift() -> None:
+    """No deadline for the rest of this task: for a stream, each of whose calls has its own."""
+    _deadline.set(inf)
+
+
 def remaining() -> float:
     """Seconds left, at most 0 when the time is over; infinite where no deadline was set. Cost: one look-up."""
     ends_at = _deadline.get()

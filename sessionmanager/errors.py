@@ -4,7 +4,7 @@
     ├── fix     Malformed Unauthenticated Forbidden NotFound AlreadyExists IllegalTransition NotResumable LegalHold
     │           Erased MinVersionAhead UnsupportedMediaType TooLarge Invalid KeyReused MethodNotAllowed
     ├── reload  VersionConflict PreconditionRequired
-    ├── wait    RateLimited InProgress Contended TierUnavailable Draining
+    ├── wait    RateLimited InProgress JoinTimeout Contended TierUnavailable Draining
     ├── repeat  OutcomeUnknown
     └── none    UpstreamFailed DataCorrupt
     RevConflict   (between ledger and warm only: a compare-and-set lost; no client ever sees it)
@@ -123,6 +123,45 @@ class NotResumable(SessionManagerError):
         return {"reason": self.reason}
 
 
+class Full(SessionManagerError):
+    """A bound of the session's head is reached: participants, attachments of one kind."""
+
+    type = "full"
+    title = "The session is full"
+    remedy = "fix"
+
+
+class FloorLost(SessionManagerError):
+    """What was said does not come from whoever has the floor. `number`: of the newest holder, 0 = nobody ever was."""
+
+    type = "floor-lost"
+    title = "Somebody else may speak, or nobody"
+    remedy = "fix"
+
+    def __init__(self, number: int, detail: str = "") -> None:
+        super().__init__(detail or "this floor number is old, or its lease is over: claim the floor again")
+        self.number = number
+
+    def members(self) -> dict[str, Any]:
+        return {"number": self.number}
+
+
+class QuotaExceeded(SessionManagerError):
+    """The tenant has as much of something as it may; waiting does not help. `quota`: of what, `limit`: how many."""
+
+    type = "quota-exceeded"
+    title = "The tenant's quota is used up"
+    remedy = "fix"
+
+    def __init__(self, quota: str, limit: int, detail: str = "") -> None:
+        super().__init__(detail or f"this tenant may have {limit} {quota}: erase some, or ask for a higher quota")
+        self.quota = quota
+        self.limit = limit
+
+    def members(self) -> dict[str, Any]:
+        return {"quota": self.quota, "limit": self.limit}
+
+
 class LegalHold(SessionManagerError):
     type = "legal-hold"
     title = "The session is under legal hold"
@@ -220,6 +259,23 @@ class RateLimited(SessionManagerError):
     retry_after_seconds = 1.0
 
 
+class FloorTaken(SessionManagerError):
+    """Another participant holds the floor. `Retry-After` is what is left of its lease, which it may renew."""
+
+    type = "floor-taken"
+    title = "Somebody else has the floor"
+    remedy = "wait"
+
+    def __init__(self, holder: str | None, number: int, seconds: float, detail: str = "") -> None:
+        super().__init__(detail or "another participant holds the floor")
+        self.holder = holder
+        self.number = number
+        self.retry_after_seconds = max(1.0, seconds)
+
+    def members(self) -> dict[str, Any]:
+        return {"holder": self.holder, "number": self.number}
+
+
 class InProgress(SessionManagerError):
     """The same idempotency key is still running."""
 
@@ -227,6 +283,26 @@ class InProgress(SessionManagerError):
     title = "The same request is still running"
     remedy = "wait"
     retry_after_seconds = 1.0
+
+
+class JoinTimeout(SessionManagerError):
+    """The session is there, and still waits for services. `id`: of the session, `services`: the kinds that are missing.
+
+    Nothing was undone: they go on being asked, and a repeat with the same key answers with the session.
+    """
+
+    type = "join-timeout"
+    title = "Services did not join in time"
+    remedy = "wait"
+    retry_after_seconds = 30.0
+
+    def __init__(self, session: str, services: Sequence[str], detail: str = "") -> None:
+        super().__init__(detail or f"not all services have joined; missing: {', '.join(services)}")
+        self.session = session
+        self.services = tuple(services)
+
+    def members(self) -> dict[str, Any]:
+        return {"id": self.session, "services": list(self.services)}
 
 
 class Contended(SessionManagerError):

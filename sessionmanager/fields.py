@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -49,6 +49,7 @@ class SettableFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     context: Raw | UnsetType = UNSET
     realtime: RealtimeFields | UnsetType = UNSET
     audio: AudioFields | UnsetType = UNSET
+    floor: Literal["optional", "required"] | UnsetType = UNSET
 
 
 SETTABLE: Final = tuple(field.name for field in msgspec.structs.fields(SettableFields))

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import platform
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final, cast
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import HistogramMetricFamily
@@ -19,13 +20,15 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from sessionmanager import __version__
-from sessionmanager.telemetry import BREAKER_STATES, EVENTS, METRICS, OTHER, Metric
+from sessionmanager.telemetry import BREAKER_STATES, EVENTS, METRICS, OTHER, TIERS, Metric
 from sessionmanager.words import PLACEMENTS, STATUSES, TierName
 
 CHILDREN_MAX: Final = 1000
 """Children of one metric; past it everything new is `other`. A wall behind the closed sets, not a limit to meet."""
 ACCEPT_CHARACTERS_MAX: Final = 1024
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+log = structlog.get_logger()
+
 _STATUS_CODES: Final = tuple(map(str, range(100, 600)))
 _COUNTED_EVENTS: Final = frozenset({"warning", "error", "critical"})
 
@@ -114,13 +117,15 @@ class _Family:
 class Metrics:
     """Everything that is counted, one object a process; whoever counts is handed it.
 
-    It is the guard's observer (`observe`, `breaker`) and hears what the core tells (`CoreEvents`). Times are taken on
+    It is told by the guards (`TierWatch`) and hears what the core tells (`CoreEvents`). Times are taken on
     the event loop; everything else may be counted from any thread.
     """
 
     def __init__(self, registry: CollectorRegistry, routes: Collection[str] = ()) -> None:
         """Put every metric on `registry`. routes: the templates that may be a label, such as `/sessions/{id}`."""
         self._registry = registry
+        self.beside: Callable[[], Awaitable[list[Samples]]] | None = None
+        """Where several processes serve: all of their metrics (`running/siblings.py`)."""
         events = frozenset(event.name for event in EVENTS)
         sets = {"route": (*routes, OTHER), "status": _STATUS_CODES, "event": events}
         self._of = {row.name.removeprefix("sessionmanager_"): _Family(row, registry, sets) for row in METRICS}
@@ -201,6 +206,16 @@ class Metrics:
             for placement in PLACEMENTS:
                 self._of["sessions"].at(status, placement).set(counts.get((status, placement), 0))
 
+    # -- webhooks (`WebhookEvents`)
+
+    def webhook(self, outcome: str) -> None:
+        """An attempt to deliver ended, or a line was given up; `outcome` as in the table."""
+        self._of["webhook_deliveries"].at(outcome).inc()
+
+    def webhook_lag(self, seconds: float) -> None:
+        """A line was delivered so long after its commit."""
+        self._of["webhook_lag_seconds"].at().observe(seconds)
+
     # -- queues, logs
 
     def watch(self, gauge: str, read: Callable[[], float], *labels: str) -> None:
@@ -214,17 +229,49 @@ class Metrics:
         if level in _COUNTED_EVENTS:
             self._of["log_events"].at(event).inc()
 
-    def render(self, accept: str | None = None) -> tuple[str, bytes]:
+    def collect(self) -> list[Samples]:
+        """What this process has counted, as it is shown."""
+        return list(_WithoutCreated(self._registry).collect())
+
+    async def page(self, accept: str | None = None) -> tuple[str, bytes]:
+        """What a scrape is answered: `render`, with the metrics of all processes where several serve."""
+        return self.render(accept, None if self.beside is None else await self.beside())
+
+    def render(self, accept: str | None = None, families: list[Samples] | None = None) -> tuple[str, bytes]:
         """The content type and the page for a scrape: OpenMetrics where `Accept` asks for it, else Prometheus text.
 
-        Cost: about 5 µs a series.
+        families: those of this process where none are given. Cost: about 5 µs a series.
         """
-        page = _WithoutCreated(self._registry)
+        page = _Page(self.collect() if families is None else families)
         if _wants_openmetrics((accept or "")[:ACCEPT_CHARACTERS_MAX]):
             # The library types this one's arguments not at all.
             encode: Callable[[Collector], bytes] = cast("Any", openmetrics).generate_latest
             return OPENMETRICS, encode(page)
         return CONTENT_TYPE_PLAIN_0_0_4, generate_latest(page)
+
+
+class TierWatch:
+    """The guards' observer: all of it counted, and a line in the log when a tier is asked no more, or answers again.
+
+    A trial call in between (`half-open`) changes neither: however long a tier is away, it is two lines.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.observe = metrics.observe
+        self._metrics = metrics
+        self._away: set[TierName] = set()
+        for tier in TIERS:
+            metrics.breaker(tier, "ok")
+
+    def breaker(self, tier: TierName, state: str) -> None:
+        """The tier's breaker is now `ok`, `half-open` or `open`."""
+        self._metrics.breaker(tier, state)
+        if state == "open" and tier not in self._away:
+            self._away.add(tier)
+            log.warning("breaker.changed", tier=tier, state=state)
+        elif state == "ok" and tier in self._away:
+            self._away.remove(tier)
+            log.warning("breaker.changed", tier=tier, state=state)
 
 
 def _wants_openmetrics(accept: str) -> bool:
@@ -235,6 +282,16 @@ def _wants_openmetrics(accept: str) -> bool:
             values = dict(parameter.split("=", 1) for parameter in parameters if "=" in parameter)
             return values.get("version", "1.0.0") == "1.0.0" and values.get("q") not in ("0", "0.0")
     return False
+
+
+class _Page(Collector):
+    """Families as they are."""
+
+    def __init__(self, families: list[Samples]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Samples]:
+        return self._families
 
 
 class _WithoutCreated(Collector):

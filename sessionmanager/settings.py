@@ -76,6 +76,15 @@ class Settings:
     redis_url: str | None = setting(None, "url", "redis.url", "Means HOT_URL, and wins over it.")
     redis_password: Secret | None = setting(None, "secret", "redis.password", "Password of Redis.")
     redis_db: int = setting(0, "whole", "redis.db", "Database number of Redis.", high=65535)
+    redis_max_connections: int = setting(
+        32, "whole", "redis.max_connections", "Connections of a process to each Redis server.", low=1, high=10_000
+    )
+    redis_ca_file: Path | None = setting(
+        None, "path", "redis.ca_file", "PEM file of who signs the certificates of Redis.",
+        default_note="whom the system trusts",
+    )  # fmt: skip
+    redis_cert_file: Path | None = setting(None, "path", "redis.cert_file", "PEM file of our certificate for Redis.")
+    redis_key_file: Path | None = setting(None, "path", "redis.key_file", "PEM file of its key.")
     hot_timeout_seconds: float = setting(
         0.05, "number", "hot.timeout_seconds", "Deadline of one call to hot.", unit="seconds", low=0.001, high=60
     )
@@ -112,6 +121,14 @@ class Settings:
         "", "url", "warm.url", "Warm tier: the one authority for sessions.", default_note="sqlite in DATA_DIR"
     )
     mongo_uri: str | None = setting(None, "url", "mongo.uri", "Means WARM_URL, and wins over it.")
+    mongo_max_connections: int = setting(
+        100, "whole", "mongo.max_connections", "Connections of a process to each MongoDB server.", low=2, high=10_000
+    )
+    mongo_standalone: str = setting(
+        "refused", "choice", "mongo.standalone",
+        "A MongoDB server without a replica set; it loses what it acknowledged with its disk.",
+        choices=("refused", "allowed"),
+    )  # fmt: skip
     warm_timeout_seconds: float = setting(
         1.0, "number", "warm.timeout_seconds", "Deadline of one call to warm.", unit="seconds", low=0.001, high=60
     )
@@ -119,6 +136,34 @@ class Settings:
         "", "url", "cold.url", "Cold tier: archived bodies, attachments.", default_note="a directory in DATA_DIR"
     )
     s3_bucket: str | None = setting(None, "text", "s3.bucket", "`bucket` or `bucket/prefix`: means COLD_URL, and wins.")
+    s3_endpoint_url: str | None = setting(None, "url", "s3.endpoint_url", "Address of an S3 server that is not AWS.")
+    s3_region: str | None = setting(
+        None, "text", "s3.region", "Region of the bucket.", default_note="as the AWS configuration has it"
+    )
+    s3_addressing: str = setting(
+        "auto", "choice", "s3.addressing", "Where the bucket's name stands; `auto` is `path` with S3_ENDPOINT_URL.",
+        choices=("auto", "path", "virtual"),
+    )  # fmt: skip
+    s3_storage_class: str | None = setting(
+        None, "choice", "s3.storage_class", "Class of new objects; none that must be restored before it is read.",
+        choices=("STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR", "REDUCED_REDUNDANCY",
+                 "EXPRESS_ONEZONE"),
+        default_note="as the server has it",
+    )  # fmt: skip
+    s3_encryption: str | None = setting(
+        None, "choice", "s3.encryption", "Encryption by the server, on top of our own.",
+        choices=("AES256", "aws:kms", "aws:kms:dsse"), default_note="as the bucket has it",
+    )  # fmt: skip
+    s3_kms_key_id: str | None = setting(
+        None, "text", "s3.kms_key_id", "Key of S3_ENCRYPTION aws:kms.", default_note="the account's own"
+    )
+    s3_max_connections: int = setting(
+        32, "whole", "s3.max_connections", "Connections to S3, of the one client a process has.", low=1, high=1024
+    )
+    s3_multipart_bytes: int = setting(
+        16_777_216, "whole", "s3.multipart_bytes", "Larger objects are sent in parts.",
+        unit="bytes", low=5_242_880, high=1_073_741_824,
+    )  # fmt: skip
     cold_timeout_seconds: float = setting(
         10.0, "number", "cold.timeout_seconds", "Deadline of one call to cold.", unit="seconds", low=0.001, high=300
     )
@@ -181,9 +226,81 @@ class Settings:
         365.0, "number", "lifecycle.archive_after_days", "A quiet session's body moves to cold after this; 0 = never.",
         unit="days", high=36_500,
     )  # fmt: skip
+    retention_days: float = setting(
+        0.0, "number", "lifecycle.retention_days", "An ended session is erased after this; 0 = never.",
+        unit="days", high=36_500,
+    )  # fmt: skip
+    timed_moves_percent_max: float = setting(
+        1.0, "number", "lifecycle.timed_moves_percent_max",
+        "Share of all sessions that the clock alone archives, and erases, in an hour, at least 10; 0 = no cap.",
+        unit="percent", high=100,
+    )  # fmt: skip
+    resume_policy: str = setting(
+        "resume_open", "choice", "lifecycle.resume_policy", "What a call from somebody who has a session does.",
+        choices=("new", "resume_open", "resume_last"),
+    )  # fmt: skip
+    quota_sessions: int | None = setting(
+        None, "whole", "quotas.sessions", "Sessions that a tenant may have unless it has a quota of its own."
+    )
+    quota_requests_per_second: float | None = setting(
+        None, "number", "quotas.requests_per_second", "Requests a second of a tenant, for each serving process.",
+        low=0.001, high=1_000_000,
+    )  # fmt: skip
     default_max_age_seconds: float | None = setting(
         None, "number", "lifecycle.default_max_age_seconds", "Oldest session that resume brings back unless asked.",
         unit="seconds", low=1, high=3_153_600_000,
+    )  # fmt: skip
+
+    # -- services that join sessions
+    service_endpoints: tuple[str, ...] = setting(
+        (), "list", "microservices.endpoints",
+        "Where services may be: names, `*.` and a domain, addresses and networks; private addresses only as networks.",
+        default_note="this machine where SERVER_HOST is loopback, else none",
+    )  # fmt: skip
+    service_registration_seconds: float = setting(
+        30.0, "number", "microservices.registration_timeout", "A service must be heard of so soon after it registered.",
+        unit="seconds", low=1, high=3600,
+    )  # fmt: skip
+    service_health_seconds: float = setting(
+        10.0, "number", "microservices.health_interval", "Without a heartbeat for so long a service is asked for it.",
+        unit="seconds", low=0.1, high=3600,
+    )  # fmt: skip
+    service_join_seconds: float = setting(
+        60.0, "number", "microservices.join_timeout", "A service that was asked to join must have joined within this.",
+        unit="seconds", low=0.1, high=3600,
+    )  # fmt: skip
+    service_retry_seconds: float = setting(
+        30.0, "number", "microservices.retry_interval", "After a service failed to join, the next attempt.",
+        unit="seconds", low=0.1, high=3600,
+    )  # fmt: skip
+    service_client_seconds: float = setting(
+        300.0, "number", "microservices.client_timeout",
+        "A session that asks for services must have them, and a client, within this.",
+        unit="seconds", low=0.1, high=86_400,
+    )  # fmt: skip
+    service_types: tuple[str, ...] = setting(
+        (), "list", "microservices.types",
+        "What differs for a type: `tts:optional`, `asr:join=20:retry=5`. A session goes on without an optional one.",
+        default_note="none",
+    )  # fmt: skip
+
+    # -- webhooks
+    webhook_networks: tuple[str, ...] = setting(
+        (), "list", "webhooks.networks",
+        "Addresses and networks that webhooks may go to although they are not public, and by http.",
+        default_note="none",
+    )  # fmt: skip
+    webhook_timeout_seconds: float = setting(
+        10.0, "number", "webhooks.timeout_seconds", "One attempt to deliver, from the name to the last byte.",
+        unit="seconds", low=0.1, high=15,
+    )  # fmt: skip
+    webhook_retry_hours: float = setting(
+        24.0, "number", "webhooks.retry_hours", "A line that cannot be delivered for so long goes to the dead letters.",
+        unit="hours", low=0.01, high=168,
+    )  # fmt: skip
+    webhook_disable_hours: float = setting(
+        72.0, "number", "webhooks.disable_hours", "A webhook to which nothing gets through for so long is disabled.",
+        unit="hours", low=0.01, high=8760,
     )  # fmt: skip
 
     # -- limits of one request

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from os.path import abspath
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from sessionmanager.settings import Settings, rows
-from sessionmanager.settings_rows import Row, is_loopback
+from sessionmanager.settings_rows import Row, Secret, is_loopback
 
 Values = dict[str, Any]
 SECRET_CHARACTERS_MIN: Final = 8
@@ -104,6 +104,8 @@ def _check_storage(settings: Settings) -> Iterator[Problem]:
         yield _problem(
             settings, "session_storage_type", "redis with a Redis URL in HOT_URL, or REDIS_URL", "hot_url", "redis_url"
         )
+    if hot.startswith("redis"):
+        yield from _check_redis(settings, by)
     if not settings.embedded and settings.master_key_file is None:
         yield Problem(
             "master_key_file", "'(unset)'", "default",
@@ -111,6 +113,21 @@ def _check_storage(settings: Settings) -> Iterator[Problem]:
             f"(now: {', '.join(settings.embedded_tiers) or 'none'})",
             ("hot_url", "warm_url", "cold_url"),
         )  # fmt: skip
+
+
+def _check_redis(settings: Settings, by: str) -> Iterator[Problem]:
+    """What is said in two places is said the same; nothing here shows a password."""
+    parts = urlsplit(settings.hot_url)
+    password, secret = unquote(parts.netloc.rpartition("@")[0].partition(":")[2]), settings.redis_password
+    if password and secret and secret != Secret(password):
+        yield _problem(settings, "redis_password", f"one password; {by.upper()} has another", by)
+    number = parts.path.rpartition("/")[2]
+    if number.isdigit() and settings.origin("redis_db") != "default" and int(number) != settings.redis_db:
+        yield _problem(settings, "redis_db", f"one database; {by.upper()} has another", by)
+    if set("{}") & set(settings.session_prefix):
+        yield _problem(settings, "session_prefix", "text without braces: Redis Cluster would part a session's keys")
+    if settings.redis_key_file and not settings.redis_cert_file:
+        yield _problem(settings, "redis_key_file", "the key of REDIS_CERT_FILE, which is unset", "redis_cert_file")
 
 
 def _check_processes(settings: Settings) -> Iterator[Problem]:

@@ -37,6 +37,9 @@ _TITLES: Final = {
     "jwt": "Tokens",
     "log": "The log of a session",
     "lifecycle": "How long things last",
+    "quotas": "Quotas of a tenant",
+    "microservices": "Services that join sessions",
+    "webhooks": "Webhooks",
     "limits": "Limits of one request",
 }
 

@@ -20,10 +20,10 @@ SLOW: Final = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 TIERS: Final = get_args(TierName)
 ERRORS: Final = (
     "malformed", "unauthenticated", "forbidden", "not-found", "method-not-allowed", "already-exists",
-    "illegal-transition", "not-resumable", "legal-hold", "in-progress", "erased", "version-conflict",
-    "min-version-ahead", "too-large", "unsupported-media-type", "invalid", "key-reused", "precondition-required",
-    "rate-limited", "internal", "data-corrupt", "upstream-failed", "tier-unavailable", "contended", "draining",
-    "outcome-unknown", "join-timeout",
+    "illegal-transition", "not-resumable", "legal-hold", "quota-exceeded", "full", "floor-taken", "floor-lost",
+    "in-progress", "erased", "version-conflict", "min-version-ahead", "too-large", "unsupported-media-type",
+    "invalid", "key-reused", "precondition-required", "rate-limited", "internal", "data-corrupt", "upstream-failed",
+    "tier-unavailable", "contended", "draining", "outcome-unknown", "join-timeout",
 )  # fmt: skip
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
@@ -31,9 +31,9 @@ BREAKER_STATES: Final = ("ok", "half-open", "open")
 REFUSALS: Final = (
     "missing", "header", "size", "shape", "base64", "json", "algorithm", "type", "critical", "key-reference", "key-id",
     "unknown-key", "signature", "time", "expired", "early", "lifetime", "issuer", "audience", "subject", "tenant",
-    "roles", "binding", "revoked", "forbidden",
+    "roles", "binding", "revoked", "api-key", "forbidden",
 )  # fmt: skip
-QUEUES: Final = ("commits", "turns", "cold", "worker", "audit")
+QUEUES: Final = ("commits", "turns", "cold", "worker", "audit", "services", "handlers")
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -98,6 +98,22 @@ METRICS: Final = (
     Metric("sessionmanager_hot_copies", "gauge", "Copies in this process's memory hot tier."),
     Metric("sessionmanager_hot_bytes", "gauge", "Bytes of those copies."),
     Metric("sessionmanager_queue_depth", "gauge", "What waits in a bounded queue.", (("queue", QUEUES),)),
+    Metric("sessionmanager_streams", "gauge", "Feeds that are followed here, over SSE and WebSockets."),
+    Metric("sessionmanager_stream_readers", "gauge", "Sessions that are read for them: one reader a session."),
+    Metric(
+        "sessionmanager_webhook_deliveries", "counter",
+        "Attempts of webhooks by how they ended; `gone`: 410. And `dead`: lines that went to the dead letters.",
+        (("outcome", ("delivered", "failed", "gone", "dead")),),
+    ),
+    Metric(
+        "sessionmanager_webhook_lag_seconds", "histogram", "From a line's commit to its delivery to a webhook.",
+        (), SLOW,
+    ),
+    Metric(
+        "sessionmanager_webhook_owed_sessions", "gauge",
+        "Sessions, once for each webhook that this process delivers for, with lines that it has not got.",
+    ),
+    Metric("sessionmanager_webhooks_disabled", "gauge", "Webhooks of all tenants that are disabled."),
     Metric("sessionmanager_log_lines", "counter", "Log lines, by level.", (("level", LEVELS),)),
     Metric("sessionmanager_log_events", "counter", "Log lines at warning or above, by event.", (("event", ()),)),
     Metric("sessionmanager_build_info", "gauge", "Always 1.", (("version", ()), ("python", ()))),
@@ -116,13 +132,21 @@ class Event(NamedTuple):
 EVENTS: Final = (
     Event("server.started", "info", "The service answers; `address`, `data_dir`."),
     Event("server.stopping", "info", "SIGTERM or SIGINT came; running requests are finished."),
+    Event("processes.started", "info", "Several serving processes were begun; `count`."),
+    Event("processes.died", "error", "One of several processes ended by itself; `slot`, `code`."),
+    Event("processes.killed", "error", "One did not stop in time, and was killed; `slot`."),
     Event("server.stopped", "info", "Everything is closed."),
     Event("server.failed", "error", "The service cannot go on."),
     Event("secret.made", "warning", "A token secret was made in the data directory, because none was given; `path`."),
     Event("master_key.made", "warning", "A master key was made in the data directory; `path`. Keep a copy."),
     Event("request.finished", "info", "One request; `method`, `route`, `status`, `seconds`."),
     Event("request_failed", "error", "A request met an error that is our fault; `error`, `traceback`."),
-    Event("breaker.changed", "warning", "A tier's breaker is in another state; `tier`, `state`."),
+    Event("breaker.changed", "warning", "A tier is asked no more (`state` `open`), or answers again (`ok`); `tier`."),
+    Event("hot.opened", "info", "Redis was found; `shape` (`single`, `sentinel`, `cluster`), `version`."),
+    Event("hot.unreachable", "warning", "No Redis at the start; it is looked for until it answers; `problem`."),
+    Event("hot.weak_server", "warning", "Redis is set up in a way that will hurt; `problem` says what to mend."),
+    Event("hot.full", "warning", "Redis has no room: new copies are not kept until it has."),
+    Event("hot.value_refused", "warning", "A copy was not what had been kept, and is forgotten; `mismatches` so far."),
     Event("warm.opened", "info", "The warm tier is open; how it is set up."),
     Event("warm.not_closed_clean", "warning", "The warm tier could not be closed as it should."),
     Event("warm.quick_check", "info", "SQLite was checked after an end that was not clean; at error if it is damaged."),
@@ -130,8 +154,28 @@ EVENTS: Final = (
     Event("warm.member_failed", "error", "One commit of a group was refused; the others stand."),
     Event("warm.commit_hangs", "error", "A COMMIT did not come back while the tier was closed; `waited_seconds`."),
     Event("warm.poisoned", "error", "A write to disk failed: warm takes nothing more until it is opened anew."),
-    Event("worker.cannot_look", "warning", "The worker could not ask what is due; it asks again."),
+    Event("worker.cannot_look", "warning", "The worker could not ask what is due; once, until it can."),
     Event("worker.failed", "error", "A piece of due work met an error that is our fault; it is put off."),
+    Event(
+        "worker.held_back",
+        "warning",
+        "The clock alone wants more sessions archived or erased than an hour may see; `work`, `an_hour`. Once an hour.",
+    ),
+    Event("tenants.unreadable", "error", "A record of a tenant's settings does not read as one; it is passed over."),
+    Event("services.unreadable", "error", "A record of a service does not read as one; it is passed over."),
+    Event("services.cannot_look", "warning", "The registry could not be read; it is read again; `error`."),
+    Event("services.not_told", "warning", "What a service answered could not be written down; it is asked again."),
+    Event("services.failed", "error", "Watching over services met an error that is our fault; `error`."),
+    Event("handler.not_loaded", "error", "An installed handler cannot be used; `handler`, `error`."),
+    Event("handler.failed", "error", "A handler raised or took too long; `handler`, `error`, `in_a_row`."),
+    Event("handler.resting", "error", "A handler failed too often in a row and hears nothing for a while; `handler`."),
+    Event("handler.too_slow", "warning", "A handler does not keep up: its oldest news are dropped; `handler`."),
+    Event("feed.failed", "error", "A feed's reader met an error that is our fault; its followers come back; `error`."),
+    Event("webhook.cannot_look", "warning", "Webhooks cannot be looked at; nothing is sent until they can; `error`."),
+    Event("webhook.disabled", "warning", "A webhook was taken out of service; `hook`, `reason`."),
+    Event("webhook.lost", "warning", "Another process delivers for a tenant; this one has stopped."),
+    Event("webhook.unreadable", "error", "A record of webhooks does not read as one; it is passed over; `kind`."),
+    Event("webhook.failed", "error", "Deliveries of a webhook met an error that is our fault; `hook`, `error`."),
     Event("audit.cannot_write", "warning", "Lines of the audit trail wait for warm; `waiting`."),
     Event("library", "info", "A line of a library's own logger; `logger`, `text`."),
 )

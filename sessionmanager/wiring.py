@@ -3,53 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+import os
+import random
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import structlog
-import uvloop
 from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
 from sessionmanager import logs
-from sessionmanager.api.app import make_app, metrics_app
+from sessionmanager.api.app import make_app
 from sessionmanager.api.audit import Refusals
 from sessionmanager.api.auth import Verifier
 from sessionmanager.api.context import Api
 from sessionmanager.api.jwks import Jwks
-from sessionmanager.api.protocol import ServerBounds
-from sessionmanager.api.server import make_server
 from sessionmanager.api.service import ServiceState
-from sessionmanager.cli.serve import banner
-from sessionmanager.core.assembly import Core, CoreEvents, CoreSettings, build_core
+from sessionmanager.core.assembly import Core, CoreEvents, build_core
+from sessionmanager.core.feed.feeds import Feeds
 from sessionmanager.core.keyfiles import load_or_make_key_file, read_key_file
 from sessionmanager.core.keys import CursorCodec, MasterKey, SessionKeys
-from sessionmanager.core.tenants import Tenants
+from sessionmanager.core.services.api_keys import ApiKeys
+from sessionmanager.core.services.endpoints import LOOPBACK
+from sessionmanager.core.services.handlers import Handlers, installed
+from sessionmanager.core.services.parts import Outside, outside_of
 from sessionmanager.core.tokens import Revocations, TokenMinter
+from sessionmanager.core.webhooks.parts import WebhookLimits
+from sessionmanager.core.webhooks.webhooks import Webhooks, build_webhooks
 from sessionmanager.local_secret import signing_secret
-from sessionmanager.metrics import Metrics
-from sessionmanager.model.decide import Bounds
-from sessionmanager.model.roles import Actor
-from sessionmanager.model.timers import Policy
+from sessionmanager.metrics import Metrics, TierWatch
+from sessionmanager.opening import MASTER_KEY_NAME, options_of
 from sessionmanager.settings import Settings
 from sessionmanager.settings_checks import refused
-from sessionmanager.tiers.guard import COLD_LIMITS, HOT_LIMITS, WARM_LIMITS, Guard
+from sessionmanager.settings_parts import core_settings, limits_of
+from sessionmanager.tiers.guard import COLD_LIMITS, HOT_LIMITS, WARM_LIMITS, Guard, Observer
 from sessionmanager.tiers.guarded import GuardedCold, GuardedHot, GuardedWarm
 from sessionmanager.tiers.hot.memory import MemoryHot
+from sessionmanager.tiers.hot.protocol import Hot
 from sessionmanager.tiers.registry import opener
-from sessionmanager.wire.common import Limits
 from sessionmanager.words import TierName
 
-MASTER_KEY_NAME: Final = "master-key"
 BANNER_TOKEN_SECONDS: Final = 3600
 TASKS_STOP_SECONDS: Final = 10.0
 EMBEDDED_WARM_TIMEOUT_SECONDS: Final = 5.0
 """SQLite has no network that could swallow an answer: a call that takes long waits for the disk, and will come."""
+
+Work = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+"""What runs until it is told to stop."""
 
 log = structlog.get_logger()
 
@@ -66,8 +70,9 @@ class Service(NamedTuple):
 class _Events(CoreEvents):
     """The core's news, counted."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, handlers: Handlers) -> None:
         self._metrics = metrics
+        self.landed = handlers.landed
         self.commit = metrics.commit
         self.conflict = metrics.conflict
         self.replay = metrics.replay
@@ -78,45 +83,33 @@ class _Events(CoreEvents):
         self.sessions = metrics.sessions
 
 
-def core_settings(settings: Settings) -> CoreSettings:
-    """The numbers that the core goes by."""
-    return CoreSettings(
-        policy=Policy(
-            idle_suspend_seconds=settings.idle_suspend_seconds,
-            archive_after_days=settings.archive_after_days,
-            tail_entries_max=settings.tail_entries_max,
-            tail_bytes_max=settings.tail_bytes_max,
-            tail_entries_kept=settings.tail_entries_kept,
-            tail_bytes_kept=settings.tail_bytes_kept,
-            warm_segments_max=settings.warm_segments_max,
-            warm_segments_kept=settings.warm_segments_kept,
-            keys_keep_seconds=settings.keys_keep_seconds,
-        ),
-        bounds=Bounds(
-            context_bytes_max=settings.context_bytes_max,
-            metadata_bytes_max=settings.metadata_bytes_max,
-            document_bytes_max=settings.body_bytes_max,
-            entry_bytes_max=settings.entry_bytes_max,
-            depth_max=settings.json_depth_max,
-        ),
-        hot_lease_seconds=settings.hot_lease_seconds,
-        default_max_age_seconds=settings.default_max_age_seconds,
-        sweep_seconds=settings.cleanup_interval,
-    )
+def _outside(settings: Settings, tokens: TokenMinter, stack: AsyncExitStack) -> Outside:
+    """How services are reached, and where they may be. Raises SettingsInvalid."""
+    try:
+        outside, outgoing = outside_of(settings.service_endpoints or (LOOPBACK if settings.loopback else ()), tokens)
+    except ValueError as error:
+        raise refused(settings, "service_endpoints", str(error)) from None
+    stack.push_async_callback(outgoing.aclose)
+    return outside
 
 
-def limits_of(settings: Settings) -> Limits:
-    """Bounds of requests."""
-    return Limits(
-        body_bytes_max=settings.body_bytes_max,
-        entry_bytes_max=settings.entry_bytes_max,
-        append_entries_max=settings.append_entries_max,
-        context_bytes_max=settings.context_bytes_max,
-        metadata_keys_max=settings.metadata_keys_max,
-        metadata_bytes_max=settings.metadata_bytes_max,
-        json_depth_max=settings.json_depth_max,
-        attachment_bytes_max=settings.attachment_bytes_max,
+def _webhooks(
+    settings: Settings, warm: GuardedWarm, core: Core, master: MasterKey, metrics: Metrics, stack: AsyncExitStack
+) -> Webhooks:
+    """Webhooks, and where they may go. Raises SettingsInvalid."""
+    # Where only one process can have the data, the one that was killed is not waited for.
+    owner = "alone" if "warm" in settings.embedded_tiers else os.urandom(8).hex()
+    limits = WebhookLimits(
+        request_seconds=settings.webhook_timeout_seconds,
+        retry_seconds=settings.webhook_retry_hours * 3600,
+        disable_seconds=settings.webhook_disable_hours * 3600,
     )
+    try:
+        webhooks = build_webhooks(warm, core.reads, master, metrics, owner, settings.webhook_networks, limits)
+    except ValueError as error:
+        raise refused(settings, "webhook_networks", str(error)) from None
+    stack.push_async_callback(webhooks.aclose)
+    return webhooks
 
 
 @asynccontextmanager
@@ -131,30 +124,33 @@ async def open_service(settings: Settings, *, on_poison: Any = None) -> AsyncGen
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     master = _master_key(settings)
     async with AsyncExitStack() as stack:
-        guards = _guards(settings, metrics)
-        cold = GuardedCold(await stack.enter_async_context(_open(settings, "cold")), guards["cold"])
-        warm = GuardedWarm(
-            await stack.enter_async_context(_open(settings, "warm", on_poison=on_poison)), guards["warm"]
-        )
-        hot = GuardedHot(await stack.enter_async_context(_open(settings, "hot", **_of_hot(settings))), guards["hot"])
+        guards = _guards(settings, TierWatch(metrics))
+        hot, warm, cold = await _open_tiers(settings, stack, guards, master, on_poison)
         await SessionKeys(master, warm).check_master()
-        core = build_core(hot, warm, cold, master, core_settings(settings), events=_Events(metrics))
         revocations = Revocations(warm)
         await revocations.refresh()
         verifier, tokens = _identity(settings, revocations, stack)
-        urls: dict[TierName, str] = {"hot": settings.hot_url, "warm": settings.warm_url, "cold": settings.cold_url}
-        backends: dict[TierName, str] = {tier: urlsplit(url).scheme for tier, url in urls.items()}
-        state = ServiceState(guards, backends, time.monotonic)
+        handlers = Handlers(installed())
+        outside = _outside(settings, tokens, stack)
+        core = build_core(
+            hot, warm, cold, master, core_settings(settings), events=_Events(metrics, handlers), outside=outside
+        )
+        await core.tenants.refresh()
+        state = ServiceState(guards, _backends(settings), time.monotonic)
         refusals = Refusals(warm)
+        feeds = Feeds(hot, warm, core.reads, clock=time.monotonic, rng=random.Random())
+        webhooks = _webhooks(settings, warm, core, master, metrics, stack)
         api = Api(
             core=core,
             warm=warm,
-            tenants=Tenants(warm, time.monotonic),
             tokens=tokens,
             refusals=refusals,
             cursors=CursorCodec(master.cursor_key),
             service=state,
             metrics=metrics,
+            feeds=feeds,
+            api_keys=ApiKeys(warm, master.api_key_key, random_bytes=os.urandom, revoked=revocations.revoked),
+            webhooks=webhooks,
         )
         app = make_app(
             api,
@@ -164,54 +160,110 @@ async def open_service(settings: Settings, *, on_poison: Any = None) -> AsyncGen
             deadline_seconds=settings.request_deadline_seconds,
             cors_origins=settings.cors_origins,
         )
-        _watch(metrics, core, refusals, hot)
-        stop = asyncio.Event()
-        tasks = [asyncio.create_task(work(stop)) for work in (core.worker.run, revocations.run, refusals.run)]
-        try:
+        _watch(metrics, core, refusals, hot, feeds)
+        metrics.watch("queue_depth", lambda: handlers.waiting, "handlers")
+        metrics.watch("webhook_owed_sessions", lambda: webhooks.owed)
+        metrics.watch("webhooks_disabled", lambda: webhooks.disabled)
+        watching = (core.services.monitor.run, webhooks.run, revocations.run, core.tenants.run, refusals.run)
+        async with _running(api, handlers, (core.worker.run, *watching), guards):
             yield Service(app, core, api, tokens)
-        finally:
-            state.draining = True
-            await core.ledger.drain()
-            stop.set()
-            _, late = await asyncio.wait(tasks, timeout=TASKS_STOP_SECONDS)
-            for task in late:
-                task.cancel()
-            for guard in guards.values():
-                await guard.drain(TASKS_STOP_SECONDS)
+
+
+@asynccontextmanager
+async def _running(
+    api: Api, handlers: Handlers, works: Iterable[Work], guards: Mapping[TierName, Guard]
+) -> AsyncGenerator[None]:
+    """What goes on beside requests, and the order in which it ends: nothing new, then what has begun, then the rest."""
+    stop = asyncio.Event()
+    tasks = [asyncio.create_task(work(stop)) for work in works]
+    handlers.start()
+    try:
+        yield
+    finally:
+        api.service.draining = True
+        await api.feeds.close()
+        await api.core.services.seating.close()
+        await api.core.ledger.drain()
+        await handlers.close()
+        stop.set()
+        _, late = await asyncio.wait(tasks, timeout=TASKS_STOP_SECONDS)
+        for task in late:
+            task.cancel()
+        for guard in guards.values():
+            await guard.drain(TASKS_STOP_SECONDS)
+
+
+async def _open_tiers(
+    settings: Settings, stack: AsyncExitStack, guards: Mapping[TierName, Guard], master: MasterKey, on_poison: Any
+) -> tuple[Hot, GuardedWarm, GuardedCold]:
+    """The three tiers, each behind its guard; they close in the opposite order."""
+    cold = GuardedCold(await stack.enter_async_context(_open(settings, "cold")), guards["cold"])
+    warm = await stack.enter_async_context(_open(settings, "warm", **_of_warm(settings, on_poison)))
+    copies: Hot = await stack.enter_async_context(_open(settings, "hot", **_of_hot(settings, master)))
+    # A dictionary in this process neither fails nor keeps anybody waiting: a guard would cost more than its calls.
+    hot = copies if isinstance(copies, MemoryHot) else GuardedHot(copies, guards["hot"])
+    return hot, GuardedWarm(warm, guards["warm"]), cold
+
+
+def _backends(settings: Settings) -> dict[TierName, str]:
+    urls: dict[TierName, str] = {"hot": settings.hot_url, "warm": settings.warm_url, "cold": settings.cold_url}
+    return {tier: urlsplit(url).scheme for tier, url in urls.items()}
 
 
 def _open(settings: Settings, tier: TierName, **options: Any) -> Any:
     url: str = getattr(settings, f"{tier}_url")
     try:
-        return opener(tier, url)(url, **options)
+        return opener(tier, url)(url, **options_of(settings, tier), **options)
     except ValueError as error:
         raise refused(settings, f"{tier}_url", str(error)) from None
 
 
-def _of_hot(settings: Settings) -> dict[str, Any]:
-    """Bounds of the copies that this process keeps."""
+def _of_hot(settings: Settings, master: MasterKey) -> dict[str, Any]:
+    """Bounds of the copies that this process keeps, or how it finds the Redis that all share."""
+    if "hot" in settings.embedded_tiers:
+        return {
+            "sessions_max": settings.memory_max_sessions,
+            "bytes_max": settings.hot_bytes_max,
+            "ttl_seconds": settings.session_ttl,
+            "cleanup_seconds": settings.memory_cleanup_interval,
+        }
     return {
-        "sessions_max": settings.memory_max_sessions,
-        "bytes_max": settings.hot_bytes_max,
+        "mac_key": master.hot_mac_key,
+        "connections_max": settings.redis_max_connections,
+        "timeout_seconds": settings.hot_timeout_seconds,
+        "lease_seconds": settings.hot_lease_seconds,
         "ttl_seconds": settings.session_ttl,
-        "cleanup_seconds": settings.memory_cleanup_interval,
     }
 
 
-def _guards(settings: Settings, metrics: Metrics) -> Mapping[TierName, Guard]:
+def _of_warm(settings: Settings, on_poison: Any) -> dict[str, Any]:
+    """What only an embedded tier tells: that its file can no longer be trusted, and the process must end."""
+    return {"on_poison": on_poison} if "warm" in settings.embedded_tiers else {}
+
+
+def _guards(settings: Settings, observer: Observer) -> Mapping[TierName, Guard]:
     warm_seconds = settings.warm_timeout_seconds
     if "warm" in settings.embedded_tiers and settings.origin("warm_timeout_seconds") == "default":
         warm_seconds = EMBEDDED_WARM_TIMEOUT_SECONDS
     return {
-        "hot": Guard("hot", HOT_LIMITS._replace(timeout_seconds=settings.hot_timeout_seconds), metrics),
-        "warm": Guard("warm", WARM_LIMITS._replace(timeout_seconds=warm_seconds), metrics),
-        "cold": Guard("cold", COLD_LIMITS._replace(timeout_seconds=settings.cold_timeout_seconds), metrics),
+        "hot": Guard("hot", HOT_LIMITS._replace(timeout_seconds=settings.hot_timeout_seconds), observer),
+        "warm": Guard(
+            "warm",
+            WARM_LIMITS._replace(timeout_seconds=warm_seconds, own_task="warm" not in settings.embedded_tiers),
+            observer,
+        ),
+        "cold": Guard("cold", COLD_LIMITS._replace(timeout_seconds=settings.cold_timeout_seconds), observer),
     }
 
 
 def _master_key(settings: Settings) -> MasterKey:
     if settings.master_key_file is not None:
-        return MasterKey(read_key_file(Path(settings.master_key_file)))
+        try:
+            return MasterKey(read_key_file(Path(settings.master_key_file)))
+        except FileNotFoundError:
+            raise refused(settings, "master_key_file", "a file that is there") from None
+        except ValueError as error:
+            raise refused(settings, "master_key_file", str(error)) from None
     path = settings.data_dir / MASTER_KEY_NAME
     key, made = load_or_make_key_file(path)
     if made:
@@ -247,107 +299,15 @@ def _identity(settings: Settings, revocations: Revocations, stack: AsyncExitStac
     return verifier, minter
 
 
-def run_server(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; then stop within `drain_seconds`. Ends the process with 1 where warm failed."""
-    if not uvloop.run(_serve(settings)):
-        sys.exit(1)
-
-
-async def _serve(settings: Settings) -> bool:
-    healthy = True
-    servers: list[Any] = []
-
-    def on_poison() -> None:
-        nonlocal healthy
-        healthy = False
-        for server in servers:
-            server.should_exit = True
-
-    async with open_service(settings, on_poison=on_poison) as service:
-
-        def on_listening(host: str, port: int) -> None:
-            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-            log.info("server.started", address=address, data_dir=str(settings.data_dir))
-            print(banner(settings, _banner_token(settings, service), address), flush=True)  # noqa: T201
-
-        def on_stopping() -> None:
-            service.api.service.draining = True
-            log.info("server.stopping")
-
-        server = make_server(
-            service.app,
-            host=settings.server_host,
-            port=settings.server_port,
-            bounds=ServerBounds(
-                headers_seconds=settings.headers_timeout_seconds,
-                body_idle_seconds=settings.body_timeout_seconds,
-                keep_alive_seconds=settings.idle_timeout_seconds,
-                shutdown_seconds=settings.drain_seconds,
-                connections_max=settings.connections_max,
-            ),
-            on_listening=on_listening,
-            on_stopping=on_stopping,
-        )
-        servers.append(server)
-        async with _metrics_server(settings, service):
-            await server.serve()
-    log.info("server.stopped")
-    return healthy and server.started
-
-
-@asynccontextmanager
-async def _metrics_server(settings: Settings, service: Service) -> AsyncGenerator[None]:
-    """/metrics on a port of its own, without a token, where one is set: for a network that only scrapers reach."""
-    if settings.metrics_port is None:
-        yield
-        return
-    server = make_server(
-        metrics_app(service.api), host=settings.server_host, port=settings.metrics_port, takes_signals=False
-    )
-    task = asyncio.create_task(server.serve())
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await task
-
-
-def _watch(metrics: Metrics, core: Core, refusals: Refusals, hot: GuardedHot) -> None:
+def _watch(metrics: Metrics, core: Core, refusals: Refusals, hot: Hot, feeds: Feeds) -> None:
     """Gauges that are asked for at each scrape."""
     metrics.watch("queue_depth", lambda: core.ledger.waiting, "turns")
     metrics.watch("queue_depth", lambda: core.ledger.in_flight, "commits")
     metrics.watch("queue_depth", lambda: core.worker.waiting, "worker")
     metrics.watch("queue_depth", lambda: len(refusals), "audit")
-    if isinstance(hot.tier, MemoryHot):
-        memory = hot.tier
-        metrics.watch("hot_copies", lambda: memory.sessions_held)
-        metrics.watch("hot_bytes", lambda: memory.bytes_held)
-
-
-def _banner_token(settings: Settings, service: Service) -> str | None:
-    """A short-lived admin token for whoever started the service on this machine; none where others could read it."""
-    if not settings.loopback or settings.jwt_jwks_url is not None:
-        return None
-    maker = Actor("default", "serve", frozenset(("admin",)))
-    minted = service.tokens.mint(
-        maker, subject="serve", roles=("admin",), tenant="default", ttl_seconds=BANNER_TOKEN_SECONDS
-    )
-    return minted.token
-
-
-def run_worker(settings: Settings) -> None:
-    """Run the worker alone until SIGTERM or SIGINT."""
-    uvloop.run(_work(settings))
-
-
-async def _work(settings: Settings) -> None:
-    import signal
-
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    async with open_service(settings):
-        log.info("server.started", address="", data_dir=str(settings.data_dir))
-        await stop.wait()
-    log.info("server.stopped")
+    metrics.watch("queue_depth", lambda: core.services.seating.telling, "services")
+    metrics.watch("streams", lambda: len(feeds))
+    metrics.watch("stream_readers", lambda: feeds.readers)
+    if isinstance(hot, MemoryHot):
+        metrics.watch("hot_copies", lambda: hot.sessions_held)
+        metrics.watch("hot_bytes", lambda: hot.bytes_held)

@@ -23,6 +23,14 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"TEST_PROFILE is {value!r}; allowed: quick, full")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A skipped test is one that does not look: which servers were missing stands at the end of the run."""
+    # Imported here, so that its asserts are rewritten.
+    from tests.support.services import tell_missing
+
+    tell_missing(terminalreporter)
+
+
 @pytest.fixture(scope="session")
 def profile() -> Profile:
     """How much to do: `quick` for a bounded share in about two minutes, `full` for everything."""

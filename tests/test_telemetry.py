@@ -53,6 +53,8 @@ def test_every_event_that_the_code_logs_is_in_the_table() -> None:
     methods = {"debug", "info", "warning", "error", "exception", "critical"}
     missing: list[str] = []
     for path in sorted((ROOT / "sessionmanager").rglob("*.py")):
+        if path.relative_to(ROOT).parts[1] in ("client", "services"):
+            continue  # libraries: they speak to the log of whoever uses them, by the standard library
         for call in ast.walk(ast.parse(path.read_text())):
             if not isinstance(call, ast.Call) or not call.args or not isinstance(call.args[0], ast.Constant):
                 continue

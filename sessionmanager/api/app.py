@@ -14,6 +14,7 @@ from sessionmanager.api.context import Api
 from sessionmanager.api.contract import Contract
 from sessionmanager.api.dispatch import Dispatch, application
 from sessionmanager.api.exchange import Exchange
+from sessionmanager.api.live.websocket import WebSockets
 from sessionmanager.api.routes.service import ServiceRoutes
 from sessionmanager.api.routing import Route, RouteTable, Shown
 from sessionmanager.api.table import routes
@@ -28,6 +29,7 @@ from sessionmanager.wire.queries import NoQuery
 from sessionmanager.words import Key
 
 H_TENANT = "X-Tenant"
+H_API_KEY = "X-Api-Key"
 
 
 class Gate:
@@ -40,15 +42,14 @@ class Gate:
         self._deadline_seconds = deadline_seconds
 
     async def __call__(self, ex: Exchange) -> None:
-        """Raises Unauthenticated, Forbidden, NotFound (another tenant's, or another session's for a bound token), and
-        Malformed for parameters where a route takes none."""
+        """Raises Unauthenticated, Forbidden, NotFound (another tenant's, or another session's for a bound token),
+        RateLimited, and Malformed for parameters where a route takes none."""
         route = ex.route
         assert route is not None, "authorized before it was routed"
         if route.open or (self._metrics_open and route.action == "metrics.read"):
             return
         try:
-            token = bearer(ex.scope["headers"])
-            actor = self._verifier.recall(token) or await self._verifier.verify(token)
+            actor = await self._actor(ex)
         except Unauthenticated as error:
             reason = error.reason if isinstance(error, Refused) else "missing"
             self._refuse(ex, "", "", reason)
@@ -63,8 +64,33 @@ class Gate:
         except (Forbidden, NotFound):
             self._refuse(ex, ex.tenant, actor.subject, "forbidden")
             raise
+        if actor.pid is not None and session is not None:
+            await self._require_participant(ex, Key(ex.tenant, session), actor)
+        self._api.core.quotas.take_request(ex.tenant)
         if ex.scope["query_string"] and route.query is NoQuery:
             ex.query(NoQuery)  # a parameter that nobody reads is a mistake, and is named
+
+    async def _actor(self, ex: Exchange) -> Actor:
+        """Who calls: by a token, or by an API key in its place."""
+        key = ex.headers.get(b"x-api-key")
+        if key is None:
+            token = bearer(ex.scope["headers"])
+            return self._verifier.recall(token) or await self._verifier.verify(token)
+        if b"authorization" in ex.headers:
+            raise Refused("header")
+        keys, text = self._api.api_keys, key.decode("latin-1")
+        try:
+            return keys.recall(text) or await keys.verify(text)
+        except Unauthenticated:
+            raise Refused("api-key") from None
+
+    async def _require_participant(self, ex: Exchange, key: Key, actor: Actor) -> None:
+        """A token that speaks for a participant is void once that one has left."""
+        try:
+            await self._api.core.participants.require_bound(key, str(actor.pid), actor.epoch)
+        except Unauthenticated:
+            self._refuse(ex, key.tenant, actor.subject, "left")
+            raise
 
     def _refuse(self, ex: Exchange, tenant: str, subject: str, reason: str) -> None:
         api, route = self._api, ex.route
@@ -132,9 +158,11 @@ def make_app(
 
     def observe(ex: Exchange, status: int) -> None:
         template = ex.route.template if ex.route is not None else "other"
-        request(template, ex.scope["method"], status, started() - ex.began)
+        # A stream lasts for hours: its time is that to its first byte, lest it spoil what latency means.
+        request(template, ex.scope["method"], status, (ex.ended or started()) - ex.began)
 
     gate = Gate(api, verifier, metrics_open=metrics_open, deadline_seconds=deadline_seconds)
     dispatch = Dispatch(table, authorize=gate, limits=limits, observe=observe, on_problem=api.metrics.problem)
     api.metrics.watch("http_requests_running", lambda: dispatch.running)
-    return application(dispatch, lifespan=lifespan, cors_origins=cors_origins)
+    sockets = WebSockets(dispatch, api.feeds)
+    return application(dispatch, lifespan=lifespan, cors_origins=cors_origins, sockets=sockets)

@@ -43,7 +43,7 @@ JWKS_ALGORITHMS_DEFAULT: Final = ("RS256", "ES256", "EdDSA")
 Reason = Literal[
     "header", "size", "shape", "base64", "json", "algorithm", "type", "critical", "key-reference", "key-id",
     "unknown-key", "signature", "time", "expired", "early", "lifetime", "issuer", "audience", "subject", "tenant",
-    "roles", "binding", "revoked",
+    "roles", "binding", "revoked", "api-key",
 ]  # fmt: skip
 """Why a token was refused: a label of a metric, never part of an answer."""
 
@@ -372,12 +372,16 @@ def _actor(claims: dict[str, Any], issued_at: float, expires_at: float) -> Actor
         raise Refused("tenant")
     if pid is not None and sid is None:
         raise Refused("binding")
+    epoch = claims.get("epoch", 0)
+    if type(epoch) is not int or epoch < 0 or (epoch and pid is None):
+        raise Refused("binding")
     return Actor(
         tenant=cast("str", tenant),
         subject=cast("str", subject),
         roles=roles,
         sid=sid,
         pid=pid,
+        epoch=epoch,
         jti=jti,
         expires_at=expires_at,
         issued_at=issued_at,

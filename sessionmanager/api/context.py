@@ -17,16 +17,20 @@ from sessionmanager.core.assembly import Core
 from sessionmanager.core.command import RequestKey, Who, Written
 from sessionmanager.core.keys import CursorCodec
 from sessionmanager.core.reads import View
+from sessionmanager.core.tenancy.requests import Begun
+from sessionmanager.errors import MinVersionAhead
 from sessionmanager.model import instants
 from sessionmanager.model.entry import Draft
 from sessionmanager.wire.entries import EntryDraft
-from sessionmanager.words import Key
+from sessionmanager.words import Key, TierName
 
 if TYPE_CHECKING:
     from sessionmanager.api.audit import Refusals
     from sessionmanager.api.service import ServiceState
-    from sessionmanager.core.tenants import Tenants
+    from sessionmanager.core.feed.feeds import Feeds
+    from sessionmanager.core.services.api_keys import ApiKeys
     from sessionmanager.core.tokens import TokenMinter
+    from sessionmanager.core.webhooks.webhooks import Webhooks
     from sessionmanager.tiers.warm.protocol import Warm
 
 REPLAYED = (b"idempotency-replayed", b"true")
@@ -38,12 +42,14 @@ class Api(NamedTuple):
 
     core: Core
     warm: Warm
-    tenants: Tenants
     tokens: TokenMinter
     refusals: Refusals
     cursors: CursorCodec
     service: ServiceState
     metrics: Any
+    feeds: Feeds
+    api_keys: ApiKeys
+    webhooks: Webhooks
 
 
 def session_key(ex: Exchange) -> Key:
@@ -52,7 +58,13 @@ def session_key(ex: Exchange) -> Key:
 
 
 def who(ex: Exchange) -> Who:
-    return Who(ex.actor.subject, ex.request_id)
+    actor = ex.actor
+    return Who(actor.subject, ex.request_id, actor.pid, actor.epoch)
+
+
+async def begin(ex: Exchange, api: Api) -> Begun:
+    """Remember a request that belongs to no session, under its key where it has one. Raises KeyReused."""
+    return await api.core.requests.begin(ex.tenant, await request_key(ex))
 
 
 async def request_key(ex: Exchange) -> RequestKey | None:
@@ -77,6 +89,7 @@ def draft_of(sent: EntryDraft) -> Draft:
         status=sent.status,
         from_seq=sent.from_seq,
         to_seq=sent.to_seq,
+        floor=sent.floor,
         data=sent.data,
     )
 
@@ -92,16 +105,26 @@ def expected(if_match: Versions | None, version: int | None) -> Versions | None:
 
 def view_headers(view: View, began: float) -> RawHeaders:
     """ETag, the tier that answered and how long it took; `Age` on a copy that warm could not confirm."""
-    tier = view.tier.encode()
-    headers: RawHeaders = [
-        JSON,
-        (b"etag", etag(view.stored.version)),
-        (b"session-tier", tier),
-        (b"server-timing", b"%b;dur=%.2f" % (tier, (perf_counter() - began) * 1000)),
-    ]
+    headers: RawHeaders = [JSON, (b"etag", etag(view.stored.version)), *tier_headers(view.tier, began)]
     if view.age_seconds is not None:
         headers.append((b"age", b"%d" % view.age_seconds))
     return headers
+
+
+def tier_headers(tier: TierName, began: float) -> RawHeaders:
+    """Which tier answered a session read, and how long it took."""
+    name = tier.encode()
+    return [
+        (b"session-tier", name),
+        (b"server-timing", b"%b;dur=%.2f" % (name, (perf_counter() - began) * 1000)),
+    ]
+
+
+def check_min_version(ex: Exchange, version: int) -> None:
+    """Hold `Min-Version` against what was just read exactly. Raises MinVersionAhead."""
+    least = ex.min_version()
+    if least is not None and version < least:
+        raise MinVersionAhead(version)
 
 
 def receipt_reply(written: Written, status: int = 200) -> Reply:

@@ -19,8 +19,8 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.limits import DEFAULT_PACE, ClientGone, Pace
 from sessionmanager.api.problems import log_failure, problem
-from sessionmanager.api.reply import Answer
-from sessionmanager.api.routing import RouteTable
+from sessionmanager.api.reply import Answer, Reply
+from sessionmanager.api.routing import Route, RouteTable
 from sessionmanager.errors import SessionManagerError
 from sessionmanager.wire.common import DEFAULT_LIMITS, Limits
 
@@ -77,7 +77,7 @@ class Dispatch:
 
     async def _exchange(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            answer = await self._answer(exchange, scope)
+            answer = await self._answer(exchange)
         except ClientGone:
             return
         headers = answer.raw_headers
@@ -95,23 +95,42 @@ class Dispatch:
             if self._observe is not None:
                 self._observe(exchange, answer.status_code)
 
-    async def _answer(self, exchange: Exchange, scope: Scope) -> Answer:
+    def begin(self, scope: Scope, receive: Receive) -> Exchange:
+        """An exchange with its request id, for a scope of type `http`."""
+        exchange = Exchange(scope, receive, self._limits, self._pace)
+        self._identify(exchange)
+        return exchange
+
+    async def admit(self, exchange: Exchange) -> Route:
+        """Find the route and authorize. Raises what `authorize` raises, NotFound, MethodNotAllowed, Malformed."""
+        scope = exchange.scope
+        exchange.check_headers()
+        exchange.route, exchange.params = self.table.find(scope["method"], scope["path"], scope.get("raw_path"))
+        exchange.authorize = self._authorize
+        await self._authorize(exchange)
+        return exchange.route
+
+    async def _answer(self, exchange: Exchange) -> Answer:
+        self._identify(exchange)
+        try:
+            return await (await self.admit(exchange)).handler(exchange)
+        except ClientGone:
+            raise
+        except Exception as error:
+            return self.refusal(exchange, error)
+
+    def refusal(self, exchange: Exchange, error: Exception) -> Reply:
+        """The problem document of what went wrong, counted."""
+        if self._on_problem is not None:
+            self._on_problem(error.type if isinstance(error, SessionManagerError) else SessionManagerError.type)
+        return problem(error, path=exchange.path, request_id=exchange.request_id, logger=self._logger)
+
+    def _identify(self, exchange: Exchange) -> None:
         given = exchange.headers.get(b"x-request-id")
         if given is not None and _request_id.fullmatch(given):
             exchange.request_id = given.decode()
         else:
             exchange.request_id = self._new_request_id()
-        try:
-            exchange.check_headers()
-            exchange.route, exchange.params = self.table.find(scope["method"], scope["path"], scope.get("raw_path"))
-            await self._authorize(exchange)
-            return await exchange.route.handler(exchange)
-        except ClientGone:
-            raise
-        except Exception as error:
-            if self._on_problem is not None:
-                self._on_problem(error.type if isinstance(error, SessionManagerError) else SessionManagerError.type)
-            return problem(error, path=scope["path"], request_id=exchange.request_id, logger=self._logger)
 
 
 def _bodiless(send: Send) -> Send:
@@ -128,18 +147,22 @@ def _bodiless(send: Send) -> Send:
 class _App(Starlette):
     """Starlette with our dispatch in place of its middleware stack; lifespan stays Starlette's."""
 
-    def __init__(self, dispatch: ASGIApp, lifespan: Lifespan[Any] | None) -> None:
+    def __init__(self, dispatch: ASGIApp, lifespan: Lifespan[Any] | None, sockets: ASGIApp | None) -> None:
         super().__init__(lifespan=lifespan)
         self._dispatch = dispatch
+        self._sockets = sockets
 
     def build_middleware_stack(self) -> ASGIApp:
-        inner, lifespan = self._dispatch, self.router
+        inner, lifespan, sockets = self._dispatch, self.router, self._sockets
 
         async def stack(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "http":
                 await inner(scope, receive, send)
             elif scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 1008})
+                if sockets is None:
+                    await send({"type": "websocket.close", "code": 1008})
+                else:
+                    await sockets(scope, receive, send)
             else:
                 await lifespan(scope, receive, send)
 
@@ -147,9 +170,16 @@ class _App(Starlette):
 
 
 def application(
-    dispatch: Dispatch, *, lifespan: Lifespan[Any] | None = None, cors_origins: tuple[str, ...] = ()
+    dispatch: Dispatch,
+    *,
+    lifespan: Lifespan[Any] | None = None,
+    cors_origins: tuple[str, ...] = (),
+    sockets: ASGIApp | None = None,
 ) -> Starlette:
-    """The application to serve. cors_origins: `("*",)` in development; none = no CORS, and OPTIONS is a 405."""
+    """The application to serve. cors_origins: `("*",)` in development; none = no CORS, and OPTIONS is a 405.
+
+    sockets: answers WebSockets; none = they are refused.
+    """
     inner: ASGIApp = dispatch
     if cors_origins:
         inner = CORSMiddleware(
@@ -159,4 +189,4 @@ def application(
             allow_headers=("*",),
             expose_headers=EXPOSED,
         )
-    return _App(inner, lifespan)
+    return _App(inner, lifespan, sockets)

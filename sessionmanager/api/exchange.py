@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from collections.abc import Awaitable, Callable
+from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
@@ -35,13 +36,13 @@ ONCE: Final = frozenset(
 class Exchange:
     """A request and what is known of it.
 
-    began: when it was first seen, on `perf_counter`. route, params, request_id: set before the handler runs. actor,
-    tenant: set by `authorize`. notes: for observers (which tier
-    answered, which session), never for content.
+    began: when it was first seen, on `perf_counter`; ended: when its answer was out, where that is known. authorize,
+    route, params, request_id: set before the handler runs. actor, tenant: set by `authorize`. notes: for observers
+    (which tier answered, which session), never for content.
     """
 
-    __slots__ = ("_body", "_doubled", "_receive", "actor", "began", "headers", "limits", "notes", "pace", "params",
-                 "request_id", "route", "scope", "tenant")  # fmt: skip
+    __slots__ = ("_body", "_doubled", "_receive", "actor", "authorize", "began", "ended", "headers", "limits", "notes",
+                 "pace", "params", "request_id", "route", "scope", "tenant")  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, limits: Limits, pace: Pace) -> None:
         self.scope = scope
@@ -57,7 +58,9 @@ class Exchange:
         self.request_id = ""
         self.actor: Any = None
         self.tenant = ""
+        self.authorize: Callable[[Exchange], Awaitable[None]] | None = None
         self.began = perf_counter()
+        self.ended: float | None = None
         self.notes: dict[str, str] | None = None
 
     def check_headers(self) -> None:
@@ -115,7 +118,8 @@ class Exchange:
         if self._body is None:
             assert self.route is not None, "a body belongs to a route"
             bound = self.route.body_bytes_max or self.limits.body_bytes_max
-            if self.route.body_required or self.headers.get(b"content-type") or self._announced():
+            required = self.route.body_required and self.route.request is not None
+            if required or self.headers.get(b"content-type") or self._announced():
                 check_media(self.headers, self.route.request_media)
             self._body = await read_body(self._receive, self.headers, bound, self.pace)
         return self._body
@@ -153,6 +157,19 @@ class Exchange:
     def query(self, query_type: type[S]) -> S:
         """The query parameters. Raises Malformed that names each wrong one."""
         return query_reader(query_type).read(self.scope["query_string"])
+
+    def answered(self) -> None:
+        """The answer has begun and lasts: for metrics, which time requests, this is its end."""
+        self.ended = perf_counter()
+
+    async def good_for(self) -> float:
+        """Ask once more, as at first, whether the caller may do this: for how many seconds its token is good at most.
+
+        Raises what `authorize` raises.
+        """
+        assert self.authorize is not None, "asked before it was authorized"
+        await self.authorize(self)
+        return self.actor.expires_at - time()
 
     def if_match(self) -> conditional.Versions | None:
         return conditional.if_match(self.header("If-Match"))

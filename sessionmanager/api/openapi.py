@@ -72,12 +72,15 @@ def build_document(routes: Iterable[Route], version: str) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "sessionmanager", "version": version, "description": DESCRIPTION},
         "servers": [{"url": "/"}],
-        "security": [{"bearer": []}],
+        "security": [{"bearer": []}, {"apiKey": []}],
         "tags": [{"name": name} for name in dict.fromkeys(route.tag for route in table)],
         "paths": paths,
         "components": {
             "schemas": dict(sorted(named.items())),
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "apiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+            },
         },
     }
     result: dict[str, Any] = portable(document)

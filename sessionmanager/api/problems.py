@@ -27,6 +27,10 @@ STATUSES: Final[Mapping[type[BaseException], int]] = {
     e.AlreadyExists: 409,
     e.IllegalTransition: 409,
     e.NotResumable: 409,
+    e.Full: 409,
+    e.FloorTaken: 409,
+    e.FloorLost: 409,
+    e.QuotaExceeded: 409,
     e.LegalHold: 409,
     e.InProgress: 409,
     e.Erased: 410,
@@ -44,6 +48,7 @@ STATUSES: Final[Mapping[type[BaseException], int]] = {
     e.Contended: 503,
     e.Draining: 503,
     e.OutcomeUnknown: 503,
+    e.JoinTimeout: 504,
 }
 INTERNAL_STATUS: Final = 500
 CHALLENGE: Final = (b"www-authenticate", b'Bearer realm="sessionmanager"')

@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from sessionmanager.api.live.socket_protocol import MESSAGE_BYTES_MAX, BoundedSocket
 from sessionmanager.api.protocol import BoundedProtocol, ServerBounds
 
 
@@ -23,9 +24,11 @@ class Server(uvicorn.Server):
         *,
         on_listening: Callable[[str, int], None] | None = None,
         on_stopping: Callable[[], None] | None = None,
+        on_draining: Callable[[], None] | None = None,
         takes_signals: bool = True,
     ) -> None:
         super().__init__(config)
+        self._on_draining = on_draining
         self._takes_signals = takes_signals
         self._on_listening = on_listening
         self._on_stopping = on_stopping
@@ -34,6 +37,12 @@ class Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         if self.started and self._on_listening is not None:
             self._on_listening(*self.address)
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        """Tell streams to end, whatever stops the server; then as uvicorn does."""
+        if self._on_draining is not None:
+            self._on_draining()
+        await super().shutdown(sockets=sockets)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -70,13 +79,16 @@ def make_server(
     bounds: ServerBounds | None = None,
     on_listening: Callable[[str, int], None] | None = None,
     on_stopping: Callable[[], None] | None = None,
+    on_draining: Callable[[], None] | None = None,
     takes_signals: bool = True,
+    message_bytes_max: int = MESSAGE_BYTES_MAX,
 ) -> Server:
     """A server ready to `serve()` or `run()`. port 0: any free one, told to `on_listening`.
 
-    on_stopping: called once at the first SIGTERM or SIGINT, before connections are closed; it must not block. Stopping
-    takes at most `shutdown_seconds`, and then what still runs is cancelled. takes_signals: False for a second server of
-    the process, which its owner stops.
+    on_stopping: called once at the first SIGTERM or SIGINT, in the signal's handler; it must not block. on_draining:
+    called on the loop when the server stops, before connections are closed: streams end by it. Stopping takes at most
+    `shutdown_seconds`, and then what still runs is cancelled. message_bytes_max: of a message over a WebSocket.
+    takes_signals: False for a second server of the process, which its owner stops.
     """
     bounds = bounds or ServerBounds()
     protocol = type("BoundProtocol", (BoundedProtocol,), {"bounds": bounds})
@@ -86,7 +98,9 @@ def make_server(
         port=port,
         loop="uvloop",
         http=protocol,
-        ws="none",
+        ws=type("BoundSocket", (BoundedSocket,), {"stall_seconds": bounds.write_stall_seconds}),
+        ws_max_size=message_bytes_max,
+        ws_per_message_deflate=False,
         interface="asgi3",
         lifespan="on",
         log_config=None,
@@ -98,7 +112,13 @@ def make_server(
         timeout_graceful_shutdown=bounds.shutdown_seconds,
         h11_max_incomplete_event_size=bounds.header_bytes_max,
     )
-    return Server(config, on_listening=on_listening, on_stopping=on_stopping, takes_signals=takes_signals)
+    return Server(
+        config,
+        on_listening=on_listening,
+        on_stopping=on_stopping,
+        on_draining=on_draining,
+        takes_signals=takes_signals,
+    )
 
 
 def serve(app: ASGIApp, **options: Any) -> None:

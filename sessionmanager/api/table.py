@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from sessionmanager.api.context import Api
 from sessionmanager.api.routing import Route
+from sessionmanager.api.tables.context import context_rows
 from sessionmanager.api.tables.conversations import attachment_rows, log_rows, resume_rows
+from sessionmanager.api.tables.events import event_rows
+from sessionmanager.api.tables.participants import participant_rows
 from sessionmanager.api.tables.service import service_rows, tenant_rows
+from sessionmanager.api.tables.services import registry_rows
 from sessionmanager.api.tables.sessions import session_rows
+from sessionmanager.api.tables.webhooks import webhook_rows
 
 
 def routes(api: Api, attachment_bytes_max: int) -> tuple[Route, ...]:
@@ -14,8 +19,13 @@ def routes(api: Api, attachment_bytes_max: int) -> tuple[Route, ...]:
     return (
         *session_rows(api),
         *log_rows(api),
+        *context_rows(api),
         *resume_rows(api),
+        *participant_rows(api),
+        *event_rows(api),
         *attachment_rows(api, attachment_bytes_max),
+        *registry_rows(api),
+        *webhook_rows(api),
         *tenant_rows(api),
         *service_rows(api),
     )

@@ -18,7 +18,11 @@ COMMANDS: Final = {
     "worker": ("worker:worker", "Run the worker alone, beside servers on shared tiers."),
     "demo": ("demo:demo", "Play a recorded call through crash, resume and archive, and compare."),
     "token": ("token:token", "Make a token and print it alone."),
+    "migrate": ("migrate:migrate", "Bring the warm tier to this release: tables, collections, indexes."),
     "config": ("config:config", "Show every setting, its value and where it came from."),
+    "archive": ("archive:archive", "Ask that quiet sessions move to cold now."),
+    "doctor": ("doctor:doctor", "Look at each configured tier from here and say what to mend."),
+    "verify": ("verify:verify", "Compare everything that is stored with everything that points to it."),
     "sessions": ("sessions:sessions", "List, show, follow and export sessions of a running service."),
 }
 """Command → where it lies in `cli/`, and its line of help, which is here so that `--help` imports none of them."""

@@ -16,6 +16,7 @@ CONFLICT: Final = 4
 DENIED: Final = 5
 UNAVAILABLE: Final = 6
 TIMED_OUT: Final = 7
+DAMAGED: Final = 8
 INTERRUPTED: Final = 130
 
 EXIT_CODES: Final = {
@@ -27,6 +28,7 @@ EXIT_CODES: Final = {
     DENIED: "no valid token, or not allowed for it",
     UNAVAILABLE: "the service or one of its tiers cannot be reached",
     TIMED_OUT: "no answer in time",
+    DAMAGED: "stored data does not check",
     INTERRUPTED: "stopped by Ctrl-C",
 }
 

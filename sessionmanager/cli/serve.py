@@ -31,7 +31,7 @@ def serve(
     Without settings it keeps everything under ./data, listens on 127.0.0.1:8000 and prints how to talk to it.
     """
     settings = read_settings(config, server_host=host, server_port=port, workers=workers, data_dir=data_dir)
-    from sessionmanager.wiring import run_server
+    from sessionmanager.running.servers import run_server
 
     try:
         run_server(settings)

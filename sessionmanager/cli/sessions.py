@@ -48,8 +48,11 @@ class Target:
         timeout: float,
         data_dir: str | None,
         config: Path | None,
+        *,
+        role: str = "viewer",
     ) -> None:
         self._timeout = timeout
+        self._role = role
         self._token = token
         self._tenant = tenant
         self._made: tuple[str, float] | None = None
@@ -73,7 +76,7 @@ class Target:
 
         assert self._settings is not None
         if self._made is None or self._made[1] - time.time() < 60:
-            minted = mint(self._settings, ("viewer",), tenant=self._tenant, subject="cli", ttl_seconds=900)
+            minted = mint(self._settings, (self._role,), tenant=self._tenant, subject="cli", ttl_seconds=900)
             self._made = minted.token, minted.expires_at
         return self._made[0]
 

@@ -29,6 +29,6 @@ def worker(data_dir: str | None, config: Path | None, as_json: bool) -> None:
             "run `sessionmanager serve`, which has a worker inside",
             USAGE,
         )
-    from sessionmanager.wiring import run_worker
+    from sessionmanager.running.servers import run_worker
 
     run_worker(settings)

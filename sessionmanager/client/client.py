@@ -1,7 +1,8 @@
-"""A small client: one method for each thing a caller may do with a session. Nothing is retried here.
+"""The plain client: a call is one request, and its answer is JSON as it came. Nothing is retried here.
 
 Every call has a deadline and every answer a bound. A write carries an idempotency key (made here unless one is given):
 after `OutcomeUnknown` the same call with the same key gets the one true answer; the key stands in a note on the error.
+For command lines and tests, which look at each answer by itself; the client of `sessionmanager.client` is built on it.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 from urllib.parse import quote, urlsplit
 
 import httpx2
@@ -25,6 +26,7 @@ from sessionmanager.words import H_IDEMPOTENCY_KEY, H_MIN_VERSION
 DEADLINE_SECONDS: Final = 10.0
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 CONNECTIONS_MAX: Final = 100
+STREAMS_MAX: Final = 1000
 NOT_MODIFIED: Final = 304
 _READS: Final = frozenset({"GET", "HEAD"})
 _NOTHING_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
@@ -75,7 +77,7 @@ def one_line(data: bytes) -> bytes:
     return msgspec.json.format(data, indent=-1) if b"\n" in data or b"\r" in data else data
 
 
-class AsyncClient:
+class PlainClient:
     """One service, one token. Use as `async with`; may be shared by many tasks of one event loop."""
 
     def __init__(
@@ -93,23 +95,41 @@ class AsyncClient:
             raise ValueError("the address of the service is http(s)://host[:port][/prefix]")
         self._token = token
         self._deadline = deadline_seconds
-        self._http = httpx2.AsyncClient(
-            base_url=base_url,
+        # A proxy named in the environment has nothing to do with a service on this machine.
+        self._trust_env = parts.hostname not in ("localhost", "127.0.0.1", "::1")
+        self._base_url = base_url
+        self._transport = transport
+        self._http = self._pool(CONNECTIONS_MAX)
+        self._streams: httpx2.AsyncClient | None = None
+
+    def _pool(self, connections_max: int) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(
+            base_url=self._base_url,
             headers={"user-agent": f"sessionmanager/{__version__}", "accept": "application/json"},
-            timeout=deadline_seconds,
-            transport=transport,
-            limits=httpx2.Limits(max_connections=CONNECTIONS_MAX),
-            # A proxy named in the environment has nothing to do with a service on this machine.
-            trust_env=parts.hostname not in ("localhost", "127.0.0.1", "::1"),
+            timeout=self._deadline,
+            transport=self._transport,
+            limits=httpx2.Limits(max_connections=connections_max),
+            trust_env=self._trust_env,
         )
 
-    async def __aenter__(self) -> AsyncClient:
+    @property
+    def trusts_environment(self) -> bool:
+        """Whether a proxy named in the environment is used."""
+        return self._trust_env
+
+    def url_of(self, path: str) -> str:
+        """The whole address of a path."""
+        return self._base_url.rstrip("/") + path
+
+    async def __aenter__(self) -> Self:
         await self._http.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._streams is not None:
+            await self._streams.aclose()
         await self._http.__aexit__(kind, error, trace)
 
     # -- reads
@@ -126,7 +146,7 @@ class AsyncClient:
         """The same, with every byte as the service sent it, and its headers (`session-tier`, `etag`)."""
         headers = {} if min_version is None else {H_MIN_VERSION: str(min_version)}
         query = {"entries": entries, "max_bytes": max_bytes}
-        return await self.call("GET", _path(id), query=query, headers=headers)
+        return await self.call("GET", path_of(id), query=query, headers=headers)
 
     async def list(self, *, limit: int | None = None, cursor: str | None = None, **filters: str | None) -> Json:
         """A page of summaries: `items`, `next_cursor`. filters: those of `GET /sessions`."""
@@ -145,11 +165,11 @@ class AsyncClient:
     ) -> Page:
         """A page of the log; `after` and `before` are seqs, both exclusive."""
         query = {"after": after, "before": before, "limit": limit, "order": order, "type": type, "cursor": cursor}
-        return page_of(await self.call("GET", _path(id, "entries"), query=query))
+        return page_of(await self.call("GET", path_of(id, "entries"), query=query))
 
     async def resumable(self, id: str, *, max_age_seconds: float | None = None) -> Json:
         """Whether a resume would be allowed now, and if not, why."""
-        return (await self.call("GET", _path(id, "resumable"), query={"max_age_seconds": max_age_seconds})).json()
+        return (await self.call("GET", path_of(id, "resumable"), query={"max_age_seconds": max_age_seconds})).json()
 
     async def erasure(self, erasure_id: str) -> Json:
         """The receipt of an erasure."""
@@ -175,7 +195,7 @@ class AsyncClient:
             "if-match": "*" if version is None else f'"v{version}"',
             "content-type": "application/merge-patch+json",
         }
-        return (await self.call("PATCH", _path(id), body=changes, headers=headers, key=key)).json()
+        return (await self.call("PATCH", path_of(id), body=changes, headers=headers, key=key)).json()
 
     async def resume(self, id: str, body: Mapping[str, Any] | None = None, *, key: str | None = None) -> Json:
         """Bring the session back. body: `max_age_seconds`, `replay`, `since_version`, `entries`, `max_bytes` …"""
@@ -199,10 +219,10 @@ class AsyncClient:
 
     async def erase(self, id: str, *, key: str | None = None) -> Json:
         """Erase the session everywhere, for ever. Answers its `erasure_id`."""
-        return (await self.call("DELETE", _path(id), key=key)).json()
+        return (await self.call("DELETE", path_of(id), key=key)).json()
 
     async def _write(self, id: str, action: str, body: Mapping[str, Any], key: str | None) -> Json:
-        return (await self.call("POST", _path(id, action), body=body, key=key)).json()
+        return (await self.call("POST", path_of(id, action), body=body, key=key)).json()
 
     # -- one call
 
@@ -212,40 +232,89 @@ class AsyncClient:
         path: str,
         *,
         query: Mapping[str, Any] | None = None,
-        body: Mapping[str, Any] | bytes | None = None,
+        body: Mapping[str, Any] | Sequence[Any] | bytes | None = None,
         headers: Mapping[str, str] | None = None,
         key: str | None = None,
+        token: str | None = None,
+        deadline_seconds: float | None = None,
+        also: Collection[int] = (),
     ) -> Answer:
         """One request and its whole answer, within the deadline.
 
-        body: bytes are JSON that is sent as it stands, the text of its numbers included.
+        body: bytes are JSON that is sent as it stands, the text of its numbers included. token: in place of the
+        client's own. also: statuses from 400 on whose JSON is an answer, too.
         Raises: the service's own errors. Unreachable: nothing was sent, or a read broke off. TimedOut: a read.
         OutcomeUnknown: a write whose answer did not come. NotOurs. ValueError: `body` cannot be JSON.
         """
-        token = self._token if isinstance(self._token, str) else self._token()
+        if method not in _READS:
+            key = key or uuid.uuid4().hex
+        request = self._request(self._http, method, path, query, body, headers, key=key, token=token)
+        try:
+            async with asyncio.timeout(self._deadline if deadline_seconds is None else deadline_seconds):
+                return await self._send(request, also)
+        except (TimeoutError, httpx2.HTTPError) as error:
+            raise _failure(error, method, key) from None
+
+    async def open_stream(
+        self,
+        path: str,
+        *,
+        query: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        token: str | None = None,
+        silence_seconds: float,
+    ) -> httpx2.Response:
+        """The beginning of an answer that lasts; whoever asked reads its bytes and closes it.
+
+        silence_seconds: between two pieces of it; `stream_failure` says what a broken one means. Raises as `call`.
+        """
+        if self._streams is None:
+            self._streams = self._pool(STREAMS_MAX)
+        request = self._request(self._streams, "GET", path, query, None, headers, token=token)
+        request.extensions["timeout"] = httpx2.Timeout(self._deadline, read=silence_seconds).as_dict()
+        try:
+            async with asyncio.timeout(self._deadline):
+                response = await self._streams.send(request, stream=True)
+                if response.is_success:
+                    return response
+                await self._read(response)
+        except (TimeoutError, httpx2.HTTPError) as error:
+            raise _failure(error, "GET", None) from None
+        raise NotOurs("an answer that is no stream")
+
+    def _request(
+        self,
+        http: httpx2.AsyncClient,
+        method: str,
+        path: str,
+        query: Mapping[str, Any] | None,
+        body: Mapping[str, Any] | Sequence[Any] | bytes | None,
+        headers: Mapping[str, str] | None,
+        *,
+        key: str | None = None,
+        token: str | None = None,
+    ) -> httpx2.Request:
+        if token is None:
+            token = self._token if isinstance(self._token, str) else self._token()
         sent = {"authorization": f"Bearer {token}"}
         content = None
         if body is not None:
-            content = body if isinstance(body, bytes) else _encode(body)
+            content = body if isinstance(body, bytes) else encode(body)
             sent["content-type"] = "application/json"
-        if method not in _READS:
-            key = key or uuid.uuid4().hex
+        if key is not None:
             sent[H_IDEMPOTENCY_KEY] = key
-        request = self._http.build_request(
+        return http.build_request(
             method,
             path.lstrip("/"),
             params={name: value for name, value in (query or {}).items() if value is not None},
             content=content,
             headers={**sent, **(headers or {})},
         )
-        try:
-            async with asyncio.timeout(self._deadline):
-                return await self._send(request)
-        except (TimeoutError, httpx2.HTTPError) as error:
-            raise _failure(error, method, key) from None
 
-    async def _send(self, request: httpx2.Request) -> Answer:
-        response = await self._http.send(request, stream=True)
+    async def _send(self, request: httpx2.Request, also: Collection[int]) -> Answer:
+        return await self._read(await self._http.send(request, stream=True), also)
+
+    async def _read(self, response: httpx2.Response, also: Collection[int] = ()) -> Answer:
         try:
             body = bytearray()
             async for chunk in response.aiter_bytes():
@@ -255,20 +324,33 @@ class AsyncClient:
         finally:
             await response.aclose()
         headers = {name.lower(): value for name, value in response.headers.items()}
-        if response.is_success or response.status_code == NOT_MODIFIED:
-            return Answer(response.status_code, headers, bytes(body))
+        status = response.status_code
+        meant = status in also and headers.get("content-type", "").startswith("application/json")
+        if response.is_success or status == NOT_MODIFIED or meant:
+            return Answer(status, headers, bytes(body))
         if response.is_redirect:
             raise NotOurs("an answer that leads elsewhere: the address of the service is another")
-        raise error_of(response.status_code, headers, bytes(body))
+        raise error_of(status, headers, bytes(body))
 
 
-def _encode(body: Mapping[str, Any]) -> bytes:
+AsyncClient = PlainClient
+"""The name under which the command line and its tests know the plain client."""
+
+
+def encode(body: Mapping[str, Any] | Sequence[Any]) -> bytes:
+    """A body as compact JSON. Raises ValueError, TypeError for what cannot be JSON."""
     return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _path(id: str, *rest: str) -> str:
+def path_of(id: str, *rest: str) -> str:
+    """The path of a session, or of something of it; no id and no name leads out of it."""
     quoted = quote(id, safe="")
     return "/".join(("/sessions", quoted.replace(".", "%2E") if not id.strip(".") else quoted, *rest))
+
+
+def stream_failure(error: Exception) -> SessionManagerError:
+    """What it means that an open stream broke."""
+    return _failure(error, "GET", None)
 
 
 def _failure(error: Exception, method: str, key: str | None) -> SessionManagerError:

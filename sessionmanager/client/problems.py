@@ -54,6 +54,11 @@ def _number(problem: _Problem, name: str) -> int:
     return value if isinstance(value, int) else 0
 
 
+def _text(problem: _Problem, name: str) -> str | None:
+    value = problem.get(name)
+    return value if isinstance(value, str) else None
+
+
 def _texts(problem: _Problem, name: str) -> list[str]:
     value: Any = problem.get(name)
     return [str(item) for item in cast("list[Any]", value)] if isinstance(value, list) else []
@@ -66,7 +71,7 @@ def _detail(problem: _Problem) -> str:
 _PLAIN: Final[tuple[type[e.SessionManagerError], ...]] = (
     e.Unauthenticated, e.Forbidden, e.NotFound, e.AlreadyExists, e.LegalHold, e.Erased, e.UnsupportedMediaType,
     e.KeyReused, e.PreconditionRequired, e.RateLimited, e.InProgress, e.Contended, e.Draining, e.OutcomeUnknown,
-    e.UpstreamFailed, e.DataCorrupt,
+    e.UpstreamFailed, e.DataCorrupt, e.Full,
 )  # fmt: skip
 _BUILD: Final[Mapping[str, Callable[[_Problem], e.SessionManagerError]]] = {
     **{one.type: (lambda p, one=one: one(_detail(p))) for one in _PLAIN},
@@ -77,6 +82,10 @@ _BUILD: Final[Mapping[str, Callable[[_Problem], e.SessionManagerError]]] = {
     "not-resumable": lambda p: e.NotResumable(p.get("reason", "error"), _detail(p)),
     "version-conflict": lambda p: e.VersionConflict(_number(p, "version")),
     "min-version-ahead": lambda p: e.MinVersionAhead(_number(p, "version")),
+    "quota-exceeded": lambda p: e.QuotaExceeded(str(p.get("quota")), _number(p, "limit"), _detail(p)),
+    "floor-lost": lambda p: e.FloorLost(_number(p, "number"), _detail(p)),
+    "floor-taken": lambda p: e.FloorTaken(_text(p, "holder"), _number(p, "number"), 1.0, _detail(p)),
+    "join-timeout": lambda p: e.JoinTimeout(_text(p, "id") or "", _texts(p, "services"), _detail(p)),
     "too-large": lambda p: e.TooLarge(_number(p, "limit_bytes")),
     "tier-unavailable": lambda p: e.TierUnavailable(cast("TierName", p.get("tier", "warm")), _detail(p)),
 }

@@ -5,24 +5,32 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from sessionmanager.core.attachments import Attachments
 from sessionmanager.core.bodies import Bodies
+from sessionmanager.core.caps import HourlyCap
 from sessionmanager.core.history import History
 from sessionmanager.core.keys import MasterKey, SessionKeys
 from sessionmanager.core.ledger import Ledger
 from sessionmanager.core.moves.archive import Archiver
 from sessionmanager.core.moves.collect import Collector
-from sessionmanager.core.moves.erase import UPLOAD_DEADLINE_SECONDS, Eraser
+from sessionmanager.core.moves.erase import Eraser
 from sessionmanager.core.moves.offload import Offloader
 from sessionmanager.core.moves.rehydrate import Thaw
 from sessionmanager.core.moves.seal import Sealer
+from sessionmanager.core.participants import Participants
 from sessionmanager.core.reads import Reads
+from sessionmanager.core.services.parts import Outside, Services, ServiceSettings, build_services
 from sessionmanager.core.sessions import Sessions
+from sessionmanager.core.tenancy.quotas import Quotas
+from sessionmanager.core.tenancy.requests import Requests
+from sessionmanager.core.tenancy.tenants import NONE, Tenants, TenantSettings
 from sessionmanager.core.worker import Moves, Worker
 from sessionmanager.model.decide import Bounds
+from sessionmanager.model.entry import StoredEntry
 from sessionmanager.model.timers import Policy
 from sessionmanager.tiers.cold.protocol import Cold
 from sessionmanager.tiers.hot.protocol import Hot
@@ -37,6 +45,7 @@ class CoreEvents:
     def conflict(self) -> None: ...
     def replay(self) -> None: ...
     def unknown(self, resolved: bool) -> None: ...
+    def landed(self, key: Key, lines: tuple[StoredEntry, ...]) -> None: ...
     def read(self, tier: str, hit: bool) -> None: ...
     def worked(self, work: str, outcome: str) -> None: ...
     def lag(self, seconds: float) -> None: ...
@@ -49,9 +58,10 @@ class CoreSettings(NamedTuple):
     policy: Policy = Policy()
     bounds: Bounds = Bounds()
     hot_lease_seconds: float = 2.0
-    upload_deadline_seconds: float = UPLOAD_DEADLINE_SECONDS
-    default_max_age_seconds: float | None = None
+    tenant_defaults: TenantSettings = NONE
+    timed_moves_percent_max: float = 1.0
     sweep_seconds: float = 300.0
+    services: ServiceSettings = ServiceSettings()
     body_cache_bytes_max: int = 64 * 1024 * 1024
 
 
@@ -67,6 +77,11 @@ class Core(NamedTuple):
     moves: Moves
     archiver: Archiver
     attachments: Attachments
+    tenants: Tenants
+    quotas: Quotas
+    requests: Requests
+    participants: Participants
+    services: Services
 
 
 def build_core(
@@ -79,14 +94,19 @@ def build_core(
     events: CoreEvents | None = None,
     random_bytes: Callable[[int], bytes] = os.urandom,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    clock: Callable[[], float] = time.monotonic,
+    outside: Outside = Outside(),  # noqa: B008 - immutable
 ) -> Core:
-    """A core over open tiers. random_bytes, sleep: injected, so that a seed replays a whole run."""
+    """A core over open tiers. random_bytes, sleep, clock (seconds that never go back): injected, so that a seed replays
+    a whole run. outside: how services are reached."""
     heard = events or CoreEvents()
     settings = settings or CoreSettings()
     policy = settings.policy
+    tenants = Tenants(warm, policy, settings.tenant_defaults)
+    quotas = Quotas(warm, tenants, clock)
     keys = SessionKeys(master, warm)
     bodies = Bodies(warm, cold, keys, cache_bytes_max=settings.body_cache_bytes_max)
-    thaw = Thaw(bodies)
+    thaw = Thaw(bodies, warm)
 
     new_id = _body_ids(random_bytes)
     sealer = Sealer(warm, bodies, policy, new_id)
@@ -96,12 +116,48 @@ def build_core(
         for tell in nudged:  # the worker, which needs the ledger and is made after it
             tell(key)
 
-    ledger = Ledger(
+    ledger = _ledger(hot, warm, thaw, sealer, tenants, settings, heard, random_bytes, sleep, nudge)
+    history = History(warm, bodies)
+    reads = Reads(ledger, hot, warm, thaw, history, lease_seconds=settings.hot_lease_seconds, events=heard)
+    collector = Collector(ledger, warm, bodies, policy)
+    participants = Participants(ledger, reads, _names("par_", 12, random_bytes))
+    services = build_services(warm, ledger, outside, settings.services, policy.client_seconds, participants.new_id)
+    moves, archiver, eraser = _moves(
+        ledger, warm, bodies, sealer, collector, participants, services, tenants, settings, random_bytes, sleep
+    )
+    new_session_id = _names("ses_", 16, random_bytes)
+    rules = settings.services.rules
+    sessions = Sessions(ledger, reads, warm, keys, eraser, quotas, master.derived_id_key, new_session_id, rules)
+    cap = HourlyCap(settings.timed_moves_percent_max, clock)
+    worker = Worker(warm, ledger, moves, tenants, cap, heard, sweep_seconds=settings.sweep_seconds)
+    nudged.append(worker.nudge)
+    attachments = Attachments(ledger, bodies, keys, collector, policy, new_id)
+    requests = Requests(warm, policy.keys_keep_seconds)
+    return Core(
+        sessions, ledger, reads, bodies, keys, worker, moves,
+        archiver, attachments, tenants, quotas, requests, participants, services,
+    )  # fmt: skip
+
+
+def _ledger(
+    hot: Hot,
+    warm: Warm,
+    thaw: Thaw,
+    sealer: Sealer,
+    tenants: Tenants,
+    settings: CoreSettings,
+    heard: CoreEvents,
+    random_bytes: Callable[[int], bytes],
+    sleep: Callable[[float], Awaitable[None]],
+    nudge: Callable[[Key], None],
+) -> Ledger:
+    return Ledger(
         hot,
         warm,
         thaw=thaw,
         inline_seal=sealer.inline,
-        policy=policy,
+        policy=settings.policy,
+        policy_of=tenants.policy,
         bounds=settings.bounds,
         events=heard,
         rng=random.Random(random_bytes(8)),
@@ -109,28 +165,15 @@ def build_core(
         sleep=sleep,
         nudge=nudge,
     )
-    history = History(warm, bodies)
-    reads = Reads(ledger, hot, warm, thaw, history, lease_seconds=settings.hot_lease_seconds, events=heard)
-    moves, archiver, eraser = _moves(ledger, warm, bodies, sealer, settings, random_bytes, sleep)
-    sessions = Sessions(
-        ledger,
-        reads,
-        warm,
-        keys,
-        eraser,
-        derived_id_key=master.derived_id_key,
-        new_session_id=lambda: "ses_" + random_bytes(16).hex(),
-        default_max_age_seconds=settings.default_max_age_seconds,
-    )
-    worker = Worker(warm, ledger, moves, policy, heard, sweep_seconds=settings.sweep_seconds)
-    nudged.append(worker.nudge)
-    attachments = Attachments(ledger, bodies, keys, new_id)
-    return Core(sessions, ledger, reads, bodies, keys, worker, moves, archiver, attachments)
+
+
+def _names(prefix: str, size: int, random_bytes: Callable[[int], bytes]) -> Callable[[], str]:
+    """Names that were never used before, of so many random bytes."""
+    return lambda: prefix + random_bytes(size).hex()
 
 
 def _body_ids(random_bytes: Callable[[int], bytes]) -> Callable[[], str]:
-    """Names of bodies, never used before."""
-    return lambda: random_bytes(10).hex()
+    return _names("", 10, random_bytes)
 
 
 def _moves(
@@ -138,22 +181,28 @@ def _moves(
     warm: Warm,
     bodies: Bodies,
     sealer: Sealer,
+    collector: Collector,
+    participants: Participants,
+    services: Services,
+    tenants: Tenants,
     settings: CoreSettings,
     random_bytes: Callable[[int], bytes],
     sleep: Callable[[float], Awaitable[None]],
 ) -> tuple[Moves, Archiver, Eraser]:
     """What goes on between tiers, each with the one that it begins or ends with."""
     policy, new_id = settings.policy, _body_ids(random_bytes)
-    collector = Collector(ledger, warm, bodies)
     offloader = Offloader(ledger, warm, bodies, collector, policy, new_id)
-    archiver = Archiver(ledger, warm, bodies, offloader, collector, policy, new_id)
+    archiver = Archiver(ledger, warm, bodies, offloader, collector, policy, tenants.policy, new_id)
     eraser = Eraser(
         ledger,
         warm,
         bodies,
         lease_seconds=settings.hot_lease_seconds,
-        new_id=lambda: "era_" + random_bytes(16).hex(),
+        new_id=_names("era_", 16, random_bytes),
         sleep=sleep,
-        upload_deadline_seconds=settings.upload_deadline_seconds,
+        policy_of=tenants.policy,
+        upload_deadline_seconds=policy.upload_deadline_seconds,
     )
-    return Moves(ledger, sealer, offloader, collector, archiver, eraser, policy), archiver, eraser
+    seats = services.seating.run
+    moves = Moves(ledger, sealer, offloader, collector, archiver, eraser, participants, seats, policy, tenants.policy)
+    return moves, archiver, eraser

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from typing import Final, NamedTuple
 
 from sessionmanager.core.keys import SessionKeys, open_body, pack, seal_body, unpack
-from sessionmanager.errors import DataCorrupt, NotFound, OutcomeUnknown
+from sessionmanager.errors import DataCorrupt, Erased, NotFound, OutcomeUnknown, RevConflict
 from sessionmanager.model.codec import sha256, split_lines
 from sessionmanager.model.head import KeyRing, Ref
 from sessionmanager.model.index import Body, decode_node, find_in
@@ -103,12 +103,17 @@ class Bodies:
         return ref, lines
 
     async def put_warm(self, key: Key, body: Body) -> None:
-        """Keep a new body in warm. Its id was never used before, so an unknown outcome is simply sent again."""
+        """Keep a new body in warm. Its id was never used before, so an unknown outcome is simply sent again.
+
+        Raises Erased: the session was erased since its head was read, and nothing of it may come back.
+        """
         data = pack(body.canonical)
         for i in range(PUTS_MAX):
             try:
                 await self.warm.put_body(key, body.ref.id, data)
                 return
+            except RevConflict as error:
+                raise Erased from error
             except OutcomeUnknown:
                 if i == PUTS_MAX - 1:
                     raise

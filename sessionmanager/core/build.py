@@ -73,6 +73,7 @@ def with_timers(
         or due is None
         or head.pulse.status != before.pulse.status
         or head.profile is not before.profile
+        or head.detail is not before.detail
         or head.work.intents is not before.work.intents
         or tail_is_over(head, policy)
     ):
@@ -141,7 +142,14 @@ def visible(
     )
 
 
-def hidden(stored: Stored, amendment: Amendment, commit_id: bytes, policy: Policy, now: Instant) -> Change:
+def hidden(
+    stored: Stored,
+    amendment: Amendment,
+    commit_id: bytes,
+    policy: Policy,
+    now: Instant,
+    idempotency: KeyRecord | None = None,
+) -> Change:
     """The change of an amendment: one rev on, the same version. `stored` is as warm holds it, a stub included."""
     before, was, rev = stored.head, stored.placement, stored.rev + 1
     placement = amendment.placement
@@ -161,5 +169,6 @@ def hidden(stored: Stored, amendment: Amendment, commit_id: bytes, policy: Polic
         dropped=amendment.dropped,
         tail_from=amendment.tail_from,
         trail=amendment.trail,
+        idempotency=idempotency,
         listing=new_listing(head, before, placement, was),
     )

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from sessionmanager.model import instants
+from sessionmanager.model.change import KeyRecord
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.entry import Draft, StoredEntry
 from sessionmanager.model.head import Head
@@ -16,10 +18,15 @@ from sessionmanager.words import Instant, Key, Status, TierName
 
 
 class Who(NamedTuple):
-    """In whose name a commit is written: it stands in its entries and in the audit trail."""
+    """In whose name a commit is written: it stands in its entries and in the audit trail.
+
+    pid, epoch: the participant that a bound token speaks for; once it has left, nothing more is written in its name.
+    """
 
     subject: str
     request_id: str | None = None
+    pid: str | None = None
+    epoch: int = 0
 
 
 class RequestKey(NamedTuple):
@@ -34,16 +41,27 @@ class RequestKey(NamedTuple):
         text = f"{len(subject)}:{subject}:{value}".encode()
         return cls(hashlib.blake2b(text, digest_size=16).digest(), request)
 
+    def record(self, version: int, answer: bytes, now: Instant, keep_seconds: float) -> KeyRecord:
+        """What is remembered of the request, with the commit that it made."""
+        return KeyRecord(self.scope, self.request, version, answer, instants.plus(now, keep_seconds))
+
     def commit_id(self, key: Key) -> bytes:
         return hashlib.blake2b(self.scope + self.request + key.text.encode(), digest_size=16).digest()
 
 
 class Decided(NamedTuple):
-    """The entries of a commit, and for an append where each line of the batch is (see `decide.Append`)."""
+    """The entries of a commit, and what its receipt says beside the version.
+
+    places, duplicates: of an append, where each line of the batch is (see `decide.Append`). participant: whom it is
+    about. floor, position: the number of the floor's holder, and the place in its queue.
+    """
 
     drafts: tuple[Draft, ...]
     places: tuple[int, ...] | None = None
     duplicates: tuple[str, ...] = ()
+    participant: str | None = None
+    floor: int | None = None
+    position: int | None = None
 
 
 Decide = Callable[[Head, Mapping[str, int], Instant], Decided]
@@ -69,6 +87,9 @@ class Receipt(Struct, frozen=True, kw_only=True):
     status: Status
     seqs: tuple[int, ...] | UnsetType = UNSET
     duplicates: tuple[str, ...] | UnsetType = UNSET
+    participant: str | UnsetType = UNSET
+    floor: int | UnsetType = UNSET
+    position: int | UnsetType = UNSET
 
 
 class Written(NamedTuple):
@@ -93,7 +114,16 @@ _encode = msgspec.json.Encoder().encode
 def receipt(key: Key, version: int, status: Status, decided: Decided, entry_count: int) -> bytes:
     """The receipt's bytes; `entry_count`: lines before this commit, from which the new ones count on."""
     if decided.places is None:
-        return _encode(Receipt(id=key.id, version=version, status=status))
+        return _encode(
+            Receipt(
+                id=key.id,
+                version=version,
+                status=status,
+                participant=UNSET if decided.participant is None else decided.participant,
+                floor=UNSET if decided.floor is None else decided.floor,
+                position=UNSET if decided.position is None else decided.position,
+            )
+        )
     seqs = tuple(place if place >= 0 else entry_count - place for place in decided.places)
     return _encode(Receipt(id=key.id, version=version, status=status, seqs=seqs, duplicates=decided.duplicates))
 

@@ -11,12 +11,12 @@ from typing import NamedTuple, Protocol
 from sessionmanager.core.build import Source, chosen_ids, visible
 from sessionmanager.core.command import Command, Decided, RequestKey, Who, Written, entry_id_hash, receipt
 from sessionmanager.errors import KeyReused
-from sessionmanager.model import instants
-from sessionmanager.model.change import Change, KeyRecord
+from sessionmanager.model.change import Change
 from sessionmanager.model.decide import Bounds, check_sizes, place
 from sessionmanager.model.entry import Draft, Entry, StoredEntry, encode_entry
 from sessionmanager.model.fold import begin, fold
 from sessionmanager.model.head import Head, KeyRing
+from sessionmanager.model.participants import require_present
 from sessionmanager.model.timers import Policy
 from sessionmanager.tiers.warm.protocol import WarmHeads
 from sessionmanager.words import Instant, Key
@@ -52,6 +52,7 @@ class Decider:
         *,
         inline_seal: InlineSeal,
         policy: Policy,
+        policy_of: Callable[[str], Policy],
         bounds: Bounds,
         replayed: Callable[[], None],
         new_id: Callable[[int], bytes],
@@ -59,6 +60,7 @@ class Decider:
         self._warm = warm
         self._inline_seal = inline_seal
         self._policy = policy
+        self._policy_of = policy_of
         self._bounds = bounds
         self._replayed = replayed
         self._new_id = new_id
@@ -93,6 +95,8 @@ class Decider:
         known = await self._known_ids(key, command.entry_ids)
         stored = source.stored
         head = stored.head
+        if who.pid is not None:
+            require_present(head, who.pid, who.epoch)
         as_of = self._warm.now()
         now = max(as_of, head.pulse.updated_at)
         decided = command.decide(head, known, now)
@@ -158,8 +162,7 @@ class Decider:
     ) -> Change:
         record = None
         if request is not None:
-            expires_at = instants.plus(now, self._policy.keys_keep_seconds)
-            record = KeyRecord(request.scope, request.request, head.version, answer, expires_at)
+            record = request.record(head.version, answer, now, self._policy.keys_keep_seconds)
         return visible(
             source,
             head,
@@ -170,7 +173,7 @@ class Decider:
             action=action,
             who=who,
             idempotency=record,
-            policy=self._policy,
+            policy=self._policy_of(key.tenant),
             now=now,
         )
 
@@ -183,6 +186,6 @@ def _new_bodies(before: Head, after: Head) -> tuple[str, ...]:
 def _own_lines(drafts: tuple[Draft, ...]) -> int:
     """How many lines before a client's own are ours: they may be larger than an entry may be."""
     count = 0
-    while count < len(drafts) and drafts[count].type in ("state", "status"):
+    while count < len(drafts) and drafts[count].type in ("state", "status", "service"):
         count += 1
     return count

@@ -49,7 +49,7 @@ _TRIES: Final = 4
 _json_encode = msgspec.json.Encoder().encode
 _ring_decode = msgspec.json.Decoder(KeyRing).decode
 
-Purpose = Literal["kek", "cursor", "derived-id", "hot-mac", "id"]
+Purpose = Literal["kek", "cursor", "derived-id", "hot-mac", "api-key", "id"]
 
 
 class MasterKey:
@@ -84,6 +84,10 @@ class MasterKey:
     @property
     def hot_mac_key(self) -> bytes:
         return self.derive("hot-mac")
+
+    @property
+    def api_key_key(self) -> bytes:
+        return self.derive("api-key")
 
     def wrap(self, aad: bytes, secret: bytes) -> str:
         return wrap(self._aead, self.id, aad, secret)

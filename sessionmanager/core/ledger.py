@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from sessionmanager.core.build import Amendment, Source, hidden
 from sessionmanager.core.command import Command, RequestKey, Who, Written
@@ -23,7 +23,6 @@ from sessionmanager.core.turns import Turns
 from sessionmanager.errors import (
     AlreadyExists,
     Contended,
-    Draining,
     Erased,
     OutcomeUnknown,
     SessionManagerError,
@@ -45,13 +44,11 @@ FLOORS_MAX: Final = 10_000
 PAUSE_SECONDS: Final = 0.005
 """The first pause between two tries; it doubles, with full jitter, up to 16 times itself."""
 
-T = TypeVar("T")
-
 
 class Thaw(Protocol):
-    """Reads the body of an archived session: the full head at the stub's rev, and its tail."""
+    """Reads the body of an archived session: the full head and its tail; no tail where it is back in warm by now."""
 
-    async def __call__(self, stub: Stored) -> tuple[Stored, tuple[StoredEntry, ...]]: ...
+    async def __call__(self, stub: Stored) -> tuple[Stored, tuple[StoredEntry, ...] | None]: ...
 
 
 class Events(Protocol):
@@ -61,6 +58,7 @@ class Events(Protocol):
     def conflict(self) -> None: ...
     def replay(self) -> None: ...
     def unknown(self, resolved: bool) -> None: ...
+    def landed(self, key: Key, lines: tuple[StoredEntry, ...]) -> None: ...
 
 
 class Ledger:
@@ -74,6 +72,7 @@ class Ledger:
         thaw: Thaw,
         inline_seal: InlineSeal,
         policy: Policy,
+        policy_of: Callable[[str], Policy],
         bounds: Bounds,
         events: Events,
         rng: random.Random,
@@ -84,6 +83,7 @@ class Ledger:
         self.hot = hot
         self.warm = warm
         self.policy = policy
+        self.policy_of = policy_of
         self.bounds = bounds
         self.new_id = new_id
         self._thaw = thaw
@@ -92,13 +92,17 @@ class Ledger:
         self._sleep = sleep
         self._nudge = nudge
         self._decider = Decider(
-            warm, inline_seal=inline_seal, policy=policy, bounds=bounds, replayed=events.replay, new_id=new_id
+            warm,
+            inline_seal=inline_seal,
+            policy=policy,
+            policy_of=policy_of,
+            bounds=bounds,
+            replayed=events.replay,
+            new_id=new_id,
         )
         self._turns = Turns()
-        self._tasks: set[asyncio.Task[Any]] = set()
         self._floors: dict[Key, int] = {}
         self._recent = RecentHeads()
-        self._draining = False
 
     # -- reading for a decision
 
@@ -146,7 +150,7 @@ class Ledger:
 
         Cost: one warm write; two reads where the id is taken.
         """
-        return await self._own_task(key, lambda: self._create(key, who, drafts, keys, request))
+        return await self._turns.run(key, lambda: self._create(key, who, drafts, keys, request))
 
     async def commit(self, key: Key, who: Who, command: Command, request: RequestKey | None) -> Written:
         """Decide a command and commit what it decided; see the module for what is promised when things fail.
@@ -154,7 +158,7 @@ class Ledger:
         Runs in a task of its own, so that a caller who hangs up cannot cut it between the tiers.
         Cost: one warm write; one warm read where no hot copy is there, one more for a key or for entry ids.
         """
-        return await self._own_task(key, lambda: self._commit(key, who, command, request))
+        return await self._turns.run(key, lambda: self._commit(key, who, command, request))
 
     async def _create(
         self, key: Key, who: Who, drafts: tuple[Draft, ...], keys: KeyRing, request: RequestKey | None
@@ -180,6 +184,8 @@ class Ledger:
         for i in range(DECISIONS_MAX):
             try:
                 prepared = await self._decider.next(source, key, who, command, request)
+            except TierUnavailable:
+                raise  # nothing was decided: to look at warm's head would be to wait for the same tier once more
             except SessionManagerError:
                 if source.exact:
                     raise
@@ -188,8 +194,11 @@ class Ledger:
                 source = await self.exact(key)
                 continue
             if isinstance(prepared, Written):
-                if source.exact:
+                if source.exact and (request is None or prepared.replayed):
                     return prepared
+                kept = await self._keep_nothing(source, request, prepared) if source.exact and request else None
+                if kept is not None:
+                    return kept
                 source = await self.exact(key)
                 continue
             self._recent.forget(key)  # kept again when it landed: whatever stops us between leaves no old head
@@ -206,6 +215,37 @@ class Ledger:
             await self._pause(i)
             source = await self.exact(key)
         raise Contended
+
+    async def _keep_nothing(self, source: Source, request: RequestKey, found: Written) -> Written | None:
+        """Keep the answer of a request that found nothing to do: a repeat must get it, whatever happens meanwhile.
+
+        None where the head has moved on, so that it must be decided again. Cost: one write; one read where archived.
+        """
+        stored, key = source.stored, source.stored.key
+        if source.restored is not None:
+            stored = (await self.warm.load(key)).stored  # as warm holds it: a stub stays one
+            if stored.rev != source.stored.rev:
+                return None
+        outcome, _ = await self._write_hidden(stored, None, request, found.answer)
+        return await self._kept_answer(key, request) if outcome == "stands" else found if outcome != "lost" else None
+
+    async def _write_hidden(
+        self, stored: Stored, amendment: Amendment | None, request: RequestKey | None, answer: bytes
+    ) -> tuple[Outcome, Stored]:
+        """One rev on, the same version, and the head after; with the record of the request where it has a key."""
+        now = self.warm.now()
+        made = amendment or Amendment(stored.head, placement=stored.placement)
+        commit_id, record = self.new_id(16), None
+        if request is not None:
+            commit_id = request.commit_id(stored.key)
+            record = request.record(stored.version, answer, now, self.policy.keys_keep_seconds)
+        change = hidden(stored, made, commit_id, self.policy_of(stored.key.tenant), now, record)
+        outcome = await self._send(change)
+        if outcome != "lost":
+            await self._tell_hot(change, now)
+            if change.due_at is not None and change.due_at <= now:
+                self._nudge(stored.key)
+        return outcome, change.stored
 
     async def _kept_answer(self, key: Key, request: RequestKey | None) -> Written:
         """The answer of a request that stands. From here on no failure may be told as "nothing was written"."""
@@ -228,6 +268,7 @@ class Ledger:
         change, answer, lines, as_of, _ = prepared
         await self._tell_hot(change, as_of)
         self._events.commit(change.trail.action if change.trail is not None else "move")
+        self._events.landed(change.key, lines)
         if change.due_at is not None and change.due_at <= as_of:
             self._nudge(change.key)
         return Written(change.stored.version, answer, change.stored, lines)
@@ -237,23 +278,34 @@ class Ledger:
     async def amend(self, key: Key, decide: Callable[[Stored, Instant], Amendment | None]) -> Stored | None:
         """Change parts of a head under `rev` alone; `decide` sees it as warm holds it, a stub included, and answers
         None where there is nothing left to do. Answers the head after, or None. Raises NotFound, Erased, Contended."""
-        return await self._own_task(key, lambda: self._amend(key, decide))
+        written = await self.ask(key, lambda stored, now: (decide(stored, now), b""), None)
+        return written.stored if written.committed else None
 
-    async def _amend(self, key: Key, decide: Callable[[Stored, Instant], Amendment | None]) -> Stored | None:
+    async def ask(
+        self, key: Key, decide: Callable[[Stored, Instant], tuple[Amendment | None, bytes]], request: RequestKey | None
+    ) -> Written:
+        """The same for what a caller asked for: answered with the bytes that `decide` makes beside the amendment, on a
+        repeat under the same key with those of the first time. Raises NotFound, Erased, Contended, KeyReused."""
+        return await self._turns.run(key, lambda: self._ask(key, decide, request))
+
+    async def _ask(
+        self, key: Key, decide: Callable[[Stored, Instant], tuple[Amendment | None, bytes]], request: RequestKey | None
+    ) -> Written:
         for i in range(DECISIONS_MAX):
             stored = (await self.warm.load(key)).stored
             if stored.tombstone is not None:
                 raise Erased
-            now = self.warm.now()
-            amendment = decide(stored, now)
-            if amendment is None:
-                return None
-            change = hidden(stored, amendment, self.new_id(16), self.policy, now)
-            if await self._send(change) != "lost":
-                await self._tell_hot(change, now)
-                if change.due_at is not None and change.due_at <= now:
-                    self._nudge(key)
-                return change.stored
+            replay = await self.replay(key, request) if request is not None else None
+            if replay is not None:
+                return replay
+            amendment, answer = decide(stored, self.warm.now())
+            if amendment is None and request is None:
+                return Written(stored.version, answer, stored, committed=False)
+            outcome, after = await self._write_hidden(stored, amendment, request, answer)
+            if outcome == "stands" and request is not None:
+                return await self._kept_answer(key, request)
+            if outcome != "lost":
+                return Written(stored.version, answer, after, committed=amendment is not None)
             await self._pause(i)
         raise Contended
 
@@ -264,7 +316,7 @@ class Ledger:
 
         Answers whether it stands; False = the head has moved on, load it again.
         """
-        return await self._own_task(key, lambda: self._bury(key, tombstone, expected_rev, due_at, trail))
+        return await self._turns.run(key, lambda: self._bury(key, tombstone, expected_rev, due_at, trail))
 
     async def _bury(
         self, key: Key, tombstone: Tombstone, expected_rev: int, due_at: Instant | None, trail: Trail | None
@@ -290,7 +342,7 @@ class Ledger:
             self._recent.forget(change.key)
         else:
             self._recent.keep(change.stored)
-        with suppress(TierUnavailable):  # the guard has counted it; the lease bounds what a copy left behind may show
+        try:
             if for_ever:
                 await self.hot.drop_for_ever(change.key)
             else:
@@ -298,6 +350,8 @@ class Ledger:
             if change.stored.placement == "cold":
                 await self.hot.drop(change.key)  # a stub is no copy of anything
             await self.hot.ring(change.key, change.stored.version)
+        except TierUnavailable:
+            pass  # the guard has counted it; the lease bounds what a copy left behind may show
 
     async def forget(self, key: Key) -> None:
         """Drop what this process and hot keep of a session that nobody needs for now."""
@@ -308,25 +362,10 @@ class Ledger:
     async def _pause(self, i: int) -> None:
         await self._sleep(self._rng.random() * PAUSE_SECONDS * min(2**i, 16))
 
-    async def _in_turn(self, key: Key, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        await self._turns.take(key)
-        try:
-            return await work()
-        finally:
-            self._turns.give(key)
-
-    async def _own_task(self, key: Key, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        if self._draining:
-            raise Draining
-        task = asyncio.ensure_future(self._in_turn(key, work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
-
     @property
     def in_flight(self) -> int:
         """Commits that have begun and not ended."""
-        return len(self._tasks)
+        return self._turns.in_flight
 
     @property
     def waiting(self) -> int:
@@ -335,6 +374,4 @@ class Ledger:
 
     async def drain(self) -> None:
         """Take no more commits and wait for those that have begun; each is bounded by the deadlines of its calls."""
-        self._draining = True
-        while self._tasks:
-            await asyncio.wait(set(self._tasks))
+        await self._turns.drain()

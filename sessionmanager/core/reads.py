@@ -22,7 +22,7 @@ from sessionmanager.tiers.hot.protocol import Copy, Hot
 from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.words import Key, TierName
 
-TAIL_LINES_KEPT: Final = 100
+TAIL_LINES_KEPT: Final = 50
 """Lines that a fill takes along for hot, whatever its reader asked for."""
 RELOADS_MAX: Final = 16
 """How often a read looks again while the session's bodies move under it, before it is told `contended`."""
@@ -87,7 +87,7 @@ class Reads:
                 return View(copy.stored, tail, "hot")
         self._events.read("hot", False)
         try:
-            return await self._from_warm(key, lines, min_version, latest)
+            return await self._from_warm(key, lines, min_version)
         except TierUnavailable as error:
             if error.tier != "warm" or copy is None or copy.stored.version < min_version:
                 raise
@@ -158,7 +158,15 @@ class Reads:
     def _now_ms(self) -> int:
         return instants.to_ms(self._warm.now())
 
-    async def _from_warm(self, key: Key, lines: int, min_version: int, latest: bool) -> View:
+    async def _from_warm(self, key: Key, lines: int, min_version: int) -> View:
+        for _ in range(RELOADS_MAX):
+            view = await self._look(key, lines, min_version)
+            if view is not None:
+                return view
+        raise Contended
+
+    async def _look(self, key: Key, lines: int, min_version: int) -> View | None:
+        """The session as warm has it; None where it came back from cold while its object was read: look again."""
         token = await self._begin_fill(key)
         as_of = self._warm.now()
         loaded = await self._warm.load(key, tail=max(lines, TAIL_LINES_KEPT))
@@ -170,6 +178,8 @@ class Reads:
         self._ledger.raise_floor(key, stored.rev)
         if stored.placement == "cold":
             full, tail = await self._thaw(stored)
+            if tail is None:
+                return None
             self._events.read("cold", True)
             return View(full, await self._reach_back(key, full.head, tail, lines), "cold")
         if token is not None:

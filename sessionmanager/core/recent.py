@@ -31,7 +31,7 @@ class RecentHeads:
 
     def keep(self, stored: Stored) -> None:
         """Remember a head that was just committed or read from warm, whole; an older one of its session goes."""
-        size = sum([len(part) for part in stored.parts.values()])
+        size = sum(map(len, stored.parts.values()))
         self.forget(stored.key)
         self._heads[stored.key] = (stored, size)
         self._bytes += size

@@ -7,7 +7,8 @@ import hmac
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from msgspec import UNSET, Raw
+import msgspec
+from msgspec import UNSET, Raw, Struct
 from msgspec.structs import replace
 
 from sessionmanager.core.build import Amendment
@@ -15,19 +16,32 @@ from sessionmanager.core.command import Command, Decided, RequestKey, Who, Writt
 from sessionmanager.core.history import Lines, Range
 from sessionmanager.core.keys import SessionKeys
 from sessionmanager.core.ledger import Ledger
-from sessionmanager.core.moves.erase import RECORD_KIND, Eraser, Erasure, erasure_decoder
+from sessionmanager.core.moves.erase import RECORD_KIND, Begun, Eraser, Erasure, erasure_decoder
 from sessionmanager.core.reads import Reads, View
-from sessionmanager.errors import Contended, NotFound, OutcomeUnknown, TierUnavailable
+from sessionmanager.core.tenancy.quotas import Quotas
+from sessionmanager.errors import Contended, NotFound, OutcomeUnknown, QuotaExceeded, TierUnavailable
 from sessionmanager.model import decide
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.entry import Draft
 from sessionmanager.model.head import Head, OpenCall
 from sessionmanager.model.listing import live_term, term
+from sessionmanager.model.participants import Join, join
+from sessionmanager.model.services import ServiceRules, seats
 from sessionmanager.model.states import Transition, next_status
 from sessionmanager.tiers.warm.protocol import ListPage, ListQuery, Warm
-from sessionmanager.words import Instant, Key, NotResumableReason
+from sessionmanager.words import Instant, Key, NotResumableReason, Placement, Status
 
 LINES_DEFAULT: Final = 50
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Placed(Struct, frozen=True, kw_only=True):
+    """Where the body of a session was when somebody asked for it to be archived."""
+
+    id: str
+    version: int
+    status: Status
+    placement: Placement
 
 
 class Resumable(NamedTuple):
@@ -55,10 +69,10 @@ class Sessions:
         warm: Warm,
         keys: SessionKeys,
         eraser: Eraser,
-        *,
+        quotas: Quotas,
         derived_id_key: bytes,
         new_session_id: Callable[[], str],
-        default_max_age_seconds: float | None = None,
+        service_rules: ServiceRules,
     ) -> None:
         self.ledger = ledger
         self.reads = reads
@@ -67,7 +81,8 @@ class Sessions:
         self._eraser = eraser
         self._derived_id_key = derived_id_key
         self._new_session_id = new_session_id
-        self.default_max_age_seconds = default_max_age_seconds
+        self._quotas = quotas
+        self._service_rules = service_rules
 
     # -- create, look up, list
 
@@ -79,13 +94,24 @@ class Sessions:
         drafts: Sequence[Draft],
         who: Who,
         request: RequestKey | None = None,
+        services: Sequence[str] = (),
     ) -> tuple[Key, Written]:
-        """Make a session. Without an id one is made; with a key it is derived from it, so that repeats on two replicas
-        meet. Raises AlreadyExists, Erased, Invalid, TooLarge, KeyReused. Cost: one warm write."""
+        """Make a session. services: the kinds that must join before it is ready. Without an id one is made; with a key
+        it is derived from it, so that repeats on two replicas meet.
+
+        Raises AlreadyExists, Erased, Invalid, TooLarge, KeyReused, QuotaExceeded. Cost: one warm write."""
         if session_id is None:
             session_id = self._derived_id(tenant, request) if request is not None else self._new_session_id()
         key = Key(tenant, session_id)
-        commit = decide.create(fields, drafts, self.ledger.bounds)
+        wanted = seats(services, self._service_rules, self._warm.now())
+        commit = decide.create(fields, drafts, self.ledger.bounds, wanted)
+        try:
+            await self._quotas.room_for_a_session(tenant)
+        except QuotaExceeded:
+            replay = await self.ledger.replay(key, request) if request is not None else None
+            if replay is None:
+                raise
+            return key, replay
         ring = await self._keys.create(key)
         return key, await self.ledger.create(key, who, commit, ring, request)
 
@@ -137,7 +163,7 @@ class Sessions:
         """
 
         def decided(head: Head, known: Mapping[str, int], now: Instant) -> Decided:
-            made = decide.append(head, drafts, known)
+            made = decide.append(head, drafts, known, now, who.pid)
             return Decided(made.drafts, made.places, made.duplicates)
 
         ids = tuple(draft.id for draft in drafts if draft.id is not UNSET)
@@ -191,16 +217,22 @@ class Sessions:
         *,
         max_age_seconds: float | None,
         lines: int = LINES_DEFAULT,
+        joining: Join | None = None,
         request: RequestKey | None = None,
     ) -> Resumed:
         """Bring the session back and hand out its state; linearizable whatever hot says, since it is a commit.
 
-        Raises NotResumable (reason, nothing changed), NotFound, Erased, TierUnavailable("cold"): the body is needed and
-        cannot be had; the head is unchanged. Cost: one warm read and write, and one object if archived.
+        joining: who takes part from then on, in the same commit. Raises NotResumable (reason, nothing changed),
+        NotFound, Erased, TierUnavailable("cold"): the body is needed and cannot be had; the head is unchanged. Cost:
+        one warm read and write, and one object if archived.
         """
 
         def decided(head: Head, known: Mapping[str, int], now: Instant) -> Decided:
-            return Decided(decide.resume(head, max_age_seconds, now))
+            resumed = decide.resume(head, max_age_seconds, now)
+            if joining is None:
+                return Decided(resumed)
+            joined, person = join(head, joining, now)
+            return Decided((*resumed, *joined), participant=person.id)
 
         written = await self.ledger.commit(key, who, Command("resume", decided), request)
         return Resumed(written, await self.view_after(key, written, lines=lines))
@@ -216,23 +248,25 @@ class Sessions:
         except (TierUnavailable, Contended) as error:
             raise OutcomeUnknown("the write stands, but the session cannot be read back now") from error
 
-    async def archive(self, key: Key, who: Who) -> Stored:
-        """Ask for the body to move to cold now; the worker does it. Answers the head; one in cold already is fine.
+    async def archive(self, key: Key, who: Who, request: RequestKey | None = None) -> Written:
+        """Ask for the body to move to cold now; the worker does it. Answers where it is; one in cold already is fine.
 
         The wish is kept in the head, and the next visible commit takes it back.
-        Raises IllegalTransition, NotFound, Erased. Cost: one read and one write of warm.
+        Raises IllegalTransition, NotFound, Erased, KeyReused. Cost: one read and one write of warm, a read more with a
+        key.
         """
 
-        def ask(stored: Stored, now: Instant) -> Amendment | None:
+        def ask(stored: Stored, now: Instant) -> tuple[Amendment | None, bytes]:
             head = stored.head
+            placed = Placed(id=key.id, version=head.version, status=head.status, placement=stored.placement)
             if stored.placement == "cold":
-                return None
+                return None, _encode(placed)
             next_status("archive", head.status)
-            return Amendment(replace(head, work=replace(head.work, archive_asked_by=who.subject)))
+            return Amendment(replace(head, work=replace(head.work, archive_asked_by=who.subject))), _encode(placed)
 
-        return await self.ledger.amend(key, ask) or (await self._warm.load(key)).stored
+        return await self.ledger.ask(key, ask, request)
 
-    async def erase(self, key: Key, who: Who, request: RequestKey | None = None) -> Erasure:
+    async def erase(self, key: Key, who: Who, request: RequestKey | None = None) -> Begun:
         """Erase for ever; on return no route of any replica shows the session. See `moves/erase.py`."""
         return await self._eraser.begin(key, who, request)
 

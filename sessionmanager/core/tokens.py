@@ -12,7 +12,7 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple, cast
 
 import jwt
@@ -254,9 +254,12 @@ class TokenMinter:
         tenant: str,
         sid: str | None = None,
         pid: str | None = None,
+        epoch: int = 0,
         ttl_seconds: float = TTL_SECONDS_DEFAULT,
     ) -> Minted:
         """A token that can do no more than its maker, for at most 30 days. Nothing is stored.
+
+        pid, epoch: the participant that it speaks for, and the stay for which it is good (`model/participants.py`).
 
         Raises: Forbidden: the actor may not mint, not this, or there is no key to sign with. NotFound: another
         tenant, or another session than the one the actor is bound to. Invalid: names every wrong field.
@@ -271,32 +274,36 @@ class TokenMinter:
         granted = cast("frozenset[Role]", frozenset(roles))
         if not may_grant(actor, granted, tenant, sid, pid):
             raise Forbidden("a token cannot be above the one that makes it")
+        claims: dict[str, object] = {"sub": subject, "tenant": tenant, "roles": sorted(granted)}
+        claims.update((name, value) for name, value in (("sid", sid), ("pid", pid)) if value is not None)
+        if epoch:
+            claims["epoch"] = epoch
+        return self._sign(claims, ttl_seconds)
+
+    def bound(self, key: Key, pid: str, epoch: int, *, ttl_seconds: float) -> Minted | None:
+        """A token by which a participant speaks for itself, in one session and until it leaves; None without a secret.
+
+        Whether the caller may have it was decided by the route: nothing is above it.
+        """
+        if self._secret is None:
+            return None
+        assert 1 <= ttl_seconds <= TTL_SECONDS_MAX, "a life that the wire has checked"
+        claims = {"tenant": key.tenant, "roles": ["participant"], "sid": key.id, "pid": pid, "epoch": epoch}
+        return self._sign({"sub": pid, **claims}, ttl_seconds)
+
+    def _sign(self, claims: Mapping[str, object], ttl_seconds: float) -> Minted:
+        assert self._secret is not None, "asked before"
         # Milliseconds, so that a token made right after its subject was revoked is told from those before.
         issued_at = math.ceil(self._clock() * 1000) / 1000
         expires_at = math.ceil(issued_at + ttl_seconds)
         jti = secrets.token_hex(16)
-        claims: dict[str, object] = {
-            **self._fixed,
-            "sub": subject,
-            "tenant": tenant,
-            "roles": sorted(granted),
-            "iat": issued_at,
-            "exp": expires_at,
-            "jti": jti,
-        }
-        claims.update((name, value) for name, value in (("sid", sid), ("pid", pid)) if value is not None)
-        return Minted(jwt.encode(claims, self._secret, "HS256"), jti, expires_at)
+        stamped = {**self._fixed, **claims, "iat": issued_at, "exp": expires_at, "jti": jti}
+        return Minted(jwt.encode(stamped, self._secret, "HS256"), jti, expires_at)
 
-    async def revoke(
+    def check_revoke(
         self, actor: Actor, *, jti: str | None = None, subject: str | None = None, tenant: str | None = None
-    ) -> None:
-        """Void one token, or all that were issued to a subject until now; at once here, elsewhere within a minute.
-
-        Repeating it is harmless; a jti nobody ever used is taken too. tenant: the actor's own unless it says otherwise.
-        Raises: Forbidden: the role, a token bound to a session, or somebody else's subject without `admin` (whose roles
-        may be above the actor's). NotFound: another tenant. Invalid. What `Revocations.add` raises.
-        Cost: one read and one write of warm.
-        """
+    ) -> tuple[str, str, str]:
+        """Whether the actor may; answers the kind of the revocation, its tenant and its name. Raises as `revoke`."""
         where = actor.tenant if tenant is None else tenant
         check_tenant(actor, where)
         check(actor, "token.revoke")
@@ -308,12 +315,32 @@ class TokenMinter:
             raise Invalid([FieldError(f"/{name}", "1 to 255 characters, no control characters")])
         if not is_tenant(where):
             raise Invalid([FieldError("/tenant", "not the name of a tenant")])
-        if name == "jti":
-            await self._revocations.add(REVOKED_JTI, where, value)
-            return
-        if value != actor.subject and "admin" not in actor.roles:
+        if name == "subject" and value != actor.subject and "admin" not in actor.roles:
             raise Forbidden("only an admin revokes the tokens of another subject")
-        await self._revocations.add(REVOKED_SUBJECT, where, value, before=math.ceil(self._clock() * 1000) / 1000)
+        return (REVOKED_JTI if name == "jti" else REVOKED_SUBJECT), where, value
+
+    async def revoke(
+        self,
+        actor: Actor,
+        *,
+        jti: str | None = None,
+        subject: str | None = None,
+        tenant: str | None = None,
+        at: float | None = None,
+    ) -> None:
+        """Void one token, or all that were issued to a subject until now; at once here, elsewhere within a minute.
+
+        at: seconds since 1970 in the place of now, for a request that is made again.
+
+        Repeating it is harmless; a jti nobody ever used is taken too. tenant: the actor's own unless it says otherwise.
+        Raises: Forbidden: the role, a token bound to a session, or somebody else's subject without `admin` (whose roles
+        may be above the actor's). NotFound: another tenant. Invalid. What `Revocations.add` raises.
+        Cost: one read and one write of warm.
+        """
+        kind, where, name = self.check_revoke(actor, jti=jti, subject=subject, tenant=tenant)
+        moment = self._clock() if at is None else at
+        before = math.ceil(moment * 1000) / 1000 if kind == REVOKED_SUBJECT else 0.0
+        await self._revocations.add(kind, where, name, before=before)
 
 
 def _mistakes(

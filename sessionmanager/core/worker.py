@@ -11,8 +11,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
 import structlog
+from msgspec.structs import replace
 
 from sessionmanager.core.build import Amendment
+from sessionmanager.core.caps import HourlyCap
 from sessionmanager.core.command import Command, Decided, Who
 from sessionmanager.core.ledger import Ledger
 from sessionmanager.core.moves.archive import Archiver
@@ -20,6 +22,9 @@ from sessionmanager.core.moves.collect import Collector
 from sessionmanager.core.moves.erase import Eraser
 from sessionmanager.core.moves.offload import Offloader
 from sessionmanager.core.moves.seal import Sealer
+from sessionmanager.core.participants import Participants
+from sessionmanager.core.tenancy.overdue import Overdue
+from sessionmanager.core.tenancy.tenants import Tenants
 from sessionmanager.errors import Erased, NotFound, SessionManagerError
 from sessionmanager.model import decide, instants
 from sessionmanager.model.codec import Stored
@@ -59,10 +64,13 @@ class Moves:
         collector: Collector,
         archiver: Archiver,
         eraser: Eraser,
+        participants: Participants,
+        services: Callable[[Key], Awaitable[object]],
         policy: Policy,
+        policy_of: Callable[[str], Policy],
     ) -> None:
         self._ledger = ledger
-        self._policy = policy
+        self._policy_of = policy_of
         self._eraser = eraser
         self.table: Mapping[str, Callable[[Key], Awaitable[object]]] = {
             "seal": lambda key: sealer.run(ledger, collector, key),
@@ -70,6 +78,8 @@ class Moves:
             "finish": collector.finish,
             "archive": archiver.run,
             "suspend": self._suspend,
+            "lease": lambda key: participants.expire(key, SYSTEM),
+            "services": services,
             "expire": self._expire,
             "erase": eraser.finish,
         }
@@ -78,15 +88,15 @@ class Moves:
         """Suspend for idleness, decided again on the newest head: whoever spoke meanwhile is not put to sleep."""
 
         def decided(head: Head, known: Mapping[str, int], now: Instant) -> Decided:
-            if "suspend" not in due_now(head, "warm", self._policy, now):
+            if "suspend" not in due_now(head, "warm", self._policy_of(key.tenant), now):
                 return Decided(())
             return Decided(decide.transition(head, "suspend", reason="idle"))
 
         await self._ledger.commit(key, SYSTEM, Command("suspend", decided), None)
         await self._ledger.forget(key)
 
-    async def _expire(self, key: Key) -> None:
-        await self._eraser.expire(key, SYSTEM)
+    async def _expire(self, key: Key) -> bool:
+        return await self._eraser.expire(key, SYSTEM) is not None
 
 
 class Worker:
@@ -97,7 +107,8 @@ class Worker:
         warm: Warm,
         ledger: Ledger,
         moves: Moves,
-        policy: Policy,
+        tenants: Tenants,
+        cap: HourlyCap,
         events: WorkEvents,
         *,
         poll_seconds: float = 1.0,
@@ -107,13 +118,16 @@ class Worker:
         self._warm = warm
         self._ledger = ledger
         self._moves = moves
-        self._policy = policy
+        self._tenants = tenants
+        self._cap = cap
+        self._overdue = Overdue(warm, tenants)
         self._events = events
         self._poll_seconds = poll_seconds
         self._sweep_ms = round(sweep_seconds * 1000)
         self._count_ms = round(count_seconds * 1000)
         self._swept_at = 0
         self._counted_at = 0
+        self._blind = False
         self._nudged: set[Key] = set()
         self._put_off: dict[Key, tuple[float, Instant]] = {}
         self._wake = asyncio.Event()
@@ -146,17 +160,21 @@ class Worker:
         now = self._warm.now()
         nudged, self._nudged = self._nudged, set()
         try:
-            keys = await self._warm.due(now, DUE_PAGE)
+            # Those that are put off stay due: asked for beside a page, they hide none that can be done now.
+            keys = await self._warm.due(now, DUE_PAGE + len(self._put_off))
             await self._chores(now)
         except SessionManagerError as error:
-            log.warning("worker.cannot_look", error=type(error).__name__)
+            if not self._blind:
+                log.warning("worker.cannot_look", error=type(error).__name__)
+            self._blind = True
             return 0
+        self._blind = False
         ready = [key for key in dict.fromkeys((*nudged, *keys)) if self._is_ready(key, now)]
         for i in range(0, len(ready), AT_ONCE_MAX):
             if stop is not None and stop.is_set():
                 break
             await asyncio.gather(*(self._attend(key) for key in ready[i : i + AT_ONCE_MAX]))
-        if len(keys) == DUE_PAGE and ready:
+        if len(keys) >= DUE_PAGE and ready:
             self._wake.set()
         return len(ready)
 
@@ -192,27 +210,56 @@ class Worker:
         if stored.tombstone is not None:
             await self._do("erase", key)
             return
-        works = due_now(stored.head, stored.placement, self._policy, now)
+        works = due_now(stored.head, stored.placement, self._tenants.policy(key.tenant), now)
         due_at = stored.head.work.due_at
         if due_at is not None and due_at <= now:
             self._events.lag(instants.seconds_between(due_at, now))
         for work in works:
-            await self._do(work, key)
+            if self._cap.applies(work, stored.head):
+                await self._do_capped(work, key)
+            else:
+                await self._do(work, key)
         if not works and due_at is not None and due_at <= now:
             await self._ledger.amend(key, _renew)
 
-    async def _do(self, work: str, key: Key) -> None:
-        await self._moves.table[work](key)
+    async def _do(self, work: str, key: Key) -> object:
+        done = await self._moves.table[work](key)
         self._events.worked(work, "done")
+        return done
+
+    async def _do_capped(self, work: str, key: Key) -> None:
+        """What nobody asked for: so many an hour, and the others are put off in the head itself."""
+        held = self._cap.take(work)
+        if held is None:
+            done: object = None
+            try:
+                done = await self._do(work, key)
+            finally:
+                if not done:
+                    self._cap.give_back(work)
+            return
+        self._events.worked(work, "held_back")
+        if held.first:
+            log.warning("worker.held_back", work=work, an_hour=held.budget)
+        await self._ledger.amend(key, lambda stored, now: _hold(stored, instants.plus(now, held.seconds)))
 
     async def _chores(self, now: Instant) -> None:
         now_ms = instants.to_ms(now)
         if now_ms - self._swept_at >= self._sweep_ms:
             self._swept_at = now_ms
             await self._warm.sweep(now, SWEEP_PAGE)
+            for key in await self._overdue.find(now):
+                self.nudge(key)
         if now_ms - self._counted_at >= self._count_ms:
             self._counted_at = now_ms
-            self._events.sessions(await self._warm.counts(None))
+            counts = await self._warm.counts(None)
+            self._cap.sessions = sum(counts.values())
+            self._events.sessions(counts)
+
+
+def _hold(stored: Stored, until: Instant) -> Amendment:
+    head = stored.head
+    return Amendment(replace(head, work=replace(head.work, held_until=until)), placement=stored.placement)
 
 
 def _renew(stored: Stored, now: Instant) -> Amendment | None:

@@ -14,16 +14,18 @@ from msgspec import UNSET, Raw
 
 from sessionmanager.errors import (
     FieldError,
+    FloorLost,
     Invalid,
     NotResumable,
     PreconditionRequired,
     TooLarge,
     VersionConflict,
 )
-from sessionmanager.model import instants, settable
+from sessionmanager.model import instants, services, settable
 from sessionmanager.model.entry import Draft, Entry
+from sessionmanager.model.floor import check_number
 from sessionmanager.model.fold import StateData, StatusData, encode_data, patched_fields
-from sessionmanager.model.head import Head
+from sessionmanager.model.head import Head, Seat
 from sessionmanager.model.states import Transition, next_status, not_resumable_because
 from sessionmanager.words import SERVICE_ENTRY_ID_PREFIX, Instant, NotResumableReason
 
@@ -59,14 +61,22 @@ def check_version(head: Head, expected: Expected) -> None:
         raise VersionConflict(head.version)
 
 
-def create(fields: Mapping[str, Raw], drafts: Sequence[Draft], bounds: Bounds) -> tuple[Draft, ...]:
-    """The first commit of a session: every field it begins with, and the entries it begins with."""
+def create(
+    fields: Mapping[str, Raw], drafts: Sequence[Draft], bounds: Bounds, seats: tuple[Seat, ...] = ()
+) -> tuple[Draft, ...]:
+    """The first commit of a session: every field it begins with, the services it waits for, and the entries it begins
+    with."""
     settable.check(dict(fields), bounds.context_bytes_max, bounds.metadata_bytes_max)
-    first = Draft(type="state", data=encode_data(StateData(created=Raw(_encode(dict(fields))))))
+    first = [Draft(type="state", data=encode_data(StateData(created=Raw(_encode(dict(fields))))))]
+    before = "initiated"
+    if seats:
+        before = "waiting_for_services"
+        waits = StatusData(transition="wait", from_="initiated")
+        first += [services.required(seats), Draft(type="status", status=before, data=encode_data(waits))]
     if not drafts:
-        return (first,)
+        return tuple(first)
     fresh, _, _ = _fresh(drafts, {})
-    return (first, _status_draft("append", "initiated", "active"), *fresh)
+    return (*first, _status_draft("append", before, "active"), *fresh)
 
 
 def patch(head: Head, body: Raw, *, is_merge: bool, expected: Expected, bounds: Bounds) -> tuple[Draft, ...]:
@@ -81,17 +91,33 @@ def patch(head: Head, body: Raw, *, is_merge: bool, expected: Expected, bounds: 
     return (Draft(type="state", data=encode_data(StateData(merge=body) if is_merge else StateData(operations=body))),)
 
 
-def append(head: Head, drafts: Sequence[Draft], known: Mapping[str, int]) -> Append:
+def append(
+    head: Head, drafts: Sequence[Draft], known: Mapping[str, int], now: Instant, speaker: str | None = None
+) -> Append:
     """The lines of a batch that the session does not have yet; `known` maps entry ids that it has to their seqs.
 
     Where it has all of them nothing is refused, whatever its status is by now: the batch is a repeat.
+    speaker: the participant in whose name a bound token appends. Raises IllegalTransition, FloorLost.
     """
     fresh, places, duplicates = _fresh(drafts, known)
+    _check_floor(head, fresh, now, speaker)
     after = next_status("append", head.status) if fresh else head.status
     if after != head.status:
         fresh = (_status_draft("append", head.status, after), *fresh)
         places = tuple(place if place >= 0 else place - 1 for place in places)
     return Append(fresh, places, duplicates)
+
+
+def _check_floor(head: Head, drafts: Sequence[Draft], now: Instant, speaker: str | None) -> None:
+    """Hold what is said for the bot against whoever has the floor. Cost: nothing where no floor was ever claimed."""
+    floor = head.detail.floor
+    for draft in drafts:
+        number = None if draft.floor is UNSET else draft.floor
+        if floor is None and number is None:
+            continue
+        check_number(floor, number, now, speaks=draft.type == "message" and draft.role == "assistant")
+        if number is not None and speaker is not None and floor is not None and floor.holder != speaker:
+            raise FloorLost(floor.number, "this number is another participant's")
 
 
 def _fresh(
@@ -171,6 +197,7 @@ def place(drafts: Sequence[Draft], *, entry_count: int, version: int, now: Insta
                 status=draft.status,
                 from_seq=draft.from_seq,
                 to_seq=draft.to_seq,
+                floor=draft.floor,
                 data=draft.data,
                 at=now if draft.at is UNSET else draft.at,
                 recorded_at=now,

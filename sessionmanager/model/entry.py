@@ -31,6 +31,7 @@ class Draft(Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: str | UnsetType = UNSET
     from_seq: int | UnsetType = UNSET
     to_seq: int | UnsetType = UNSET
+    floor: int | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
 
 
@@ -52,6 +53,7 @@ class Entry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: str | UnsetType = UNSET
     from_seq: int | UnsetType = UNSET
     to_seq: int | UnsetType = UNSET
+    floor: int | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
     at: Instant
     recorded_at: Instant

@@ -12,8 +12,9 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
-from sessionmanager.model import patching, settable
+from sessionmanager.model import participants, patching, services, settable
 from sessionmanager.model.entry import Entry
+from sessionmanager.model.floor import emptied
 from sessionmanager.model.head import (
     OPEN_CALLS_MAX,
     PARTICIPANTS_GONE_MAX,
@@ -152,6 +153,8 @@ class _Run:
                 self.last_message = LastMessage(
                     seq=entry.seq, role=entry.role or "", interrupted=_was_interrupted(entry)
                 )
+                if self.head.detail.services:
+                    self.head = services.stirred(self.head, entry.recorded_at)
             case "function_call":
                 self._open(entry)
             case "function_call_output":
@@ -162,6 +165,10 @@ class _Run:
                 self._state(entry, _state.decode(entry.data or b""))
             case "status":
                 self._status(entry, _status.decode(entry.data or b""))
+            case "participant":
+                self.head = participants.folded(self.head, participants.decode_event(entry.data or b""))
+            case "service":
+                self.head = services.folded(self.head, services.decode_event(entry.data or b""))
             case _:
                 pass  # `summary` and `custom.*` say something about the conversation, nothing about the head
 
@@ -210,6 +217,7 @@ class _Run:
             if data.transition == "fail":
                 self._fail(data.error)
             self.head = _detach_all(self.head, at)
+        self.head = services.after_status(self.head, self.status, data.from_, at)
 
 
 def patched_fields(
@@ -251,15 +259,17 @@ def _text(content: Any) -> str | None:
 
 
 def _detach_all(head: Head, at: Instant) -> Head:
-    """Everybody who was attached has left; the newest of the gone are kept, the older are in the log."""
-    people = head.detail.participants
-    if not any(person.status in ("joining", "attached", "disconnected") for person in people):
+    """Everybody who was attached has left, and nobody has the floor; of the gone the newest are kept, the older are in
+    the log."""
+    present = head.detail.participants
+    floor = emptied(head.detail.floor)
+    if floor == head.detail.floor and all(person.status == "left" for person in present):
         return head
     gone: tuple[Participant, ...] = tuple(
         person if person.status == "left" else replace(person, status="left", left_at=at, lease_expires_at=None)
-        for person in people
+        for person in present
     )
-    return replace(head, detail=replace(head.detail, participants=gone[-PARTICIPANTS_GONE_MAX:]))
+    return replace(head, detail=replace(head.detail, participants=gone[-PARTICIPANTS_GONE_MAX:], floor=floor))
 
 
 def replay(key: Key, entries: Sequence[Entry], sizes: Sequence[int]) -> Head:

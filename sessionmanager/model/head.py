@@ -21,7 +21,17 @@ from typing import Any, Final
 
 from msgspec import Raw, Struct, field
 
-from sessionmanager.words import CallState, Instant, Key, ParticipantKind, ParticipantStatus, SessionType, Status
+from sessionmanager.model.floor import Floor
+from sessionmanager.words import (
+    CallState,
+    Instant,
+    Key,
+    ParticipantKind,
+    ParticipantStatus,
+    ServiceStatus,
+    SessionType,
+    Status,
+)
 
 PUBLIC_PARTS: Final = ("pulse", "profile", "detail", "context")
 SUMMARY_PARTS: Final = ("pulse", "profile")
@@ -32,6 +42,7 @@ STUB_PARTS: Final = ("pulse", "profile", "work", "keys")
 
 OPEN_CALLS_MAX: Final = 128
 ATTACHMENTS_MAX: Final = 256
+PARTICIPANTS_MAX: Final = 64
 PARTICIPANTS_GONE_MAX: Final = 32
 NULL: Final = Raw(b"null")
 
@@ -90,7 +101,10 @@ class Audio(Struct, frozen=True, kw_only=True):
 
 
 class Participant(Struct, frozen=True, kw_only=True):
-    """Somebody who takes part: stateless, comes, goes and comes back under the same `identity`."""
+    """Somebody who takes part: stateless, comes, goes and comes back under the same `identity`.
+
+    epoch: how often it came back after it had left; a token is good for one. lease_seconds: None = no lease.
+    """
 
     id: str
     kind: ParticipantKind
@@ -98,10 +112,35 @@ class Participant(Struct, frozen=True, kw_only=True):
     role: str
     status: ParticipantStatus
     joined_at: Instant
+    epoch: int = 0
     left_at: Instant | None = None
+    lease_seconds: float | None = None
     lease_expires_at: Instant | None = None
     last_seen_version: int = 0
     metadata: dict[str, Raw] = field(default_factory=dict[str, Raw])
+
+
+class Seat(Struct, frozen=True, kw_only=True):
+    """A kind of service that the session asks for, and which instance fills it (`model/services.py`).
+
+    status: of the instance in this session; `disconnected` = nobody fills it now. attempts: to fill it, since it was
+    filled last. asked_version: the commit by which `service` was asked, which names the request to it. due_at: when it
+    must be looked at; None = nothing is owed. failed: instances that failed since it was filled last, the newest last.
+    """
+
+    type: str
+    join_seconds: float
+    retry_seconds: float
+    optional: bool = False
+    status: ServiceStatus = "disconnected"
+    service: str | None = None
+    participant: str | None = None
+    attempts: int = 0
+    asked_at: Instant | None = None
+    asked_version: int = 0
+    due_at: Instant | None = None
+    reason: str | None = None
+    failed: tuple[str, ...] = ()
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -128,8 +167,9 @@ class Detail(Struct, frozen=True, kw_only=True):
     calls: tuple[Call, ...] = ()
     realtime: Realtime = field(default_factory=Realtime)
     audio: Audio = field(default_factory=Audio)
-    floor: dict[str, Any] | None = None
+    floor: Floor | None = None
     room: dict[str, Any] | None = None
+    services: tuple[Seat, ...] = ()
 
 
 class OpenCall(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -208,7 +248,8 @@ class Work(Struct, frozen=True, kw_only=True, omit_defaults=True):
     due_at: a lower bound of the earliest timer; an append does not move it, the worker sets it anew when it comes too
     early (decision 0005). listed_at: the `last_activity` that lists were last told. warm_bodies: references of the
     index whose bodies lie in warm. archived: the object that holds (in a stub) or last held (after a rehydration) the
-    body, parts and tail, whose range it carries. archive_asked_by: who wants it archived now; any commit forgets it.
+    body, parts and tail, whose range it carries. archive_asked_by: who wants it archived now; held_until: before then
+    the clock alone neither archives nor erases it; any commit forgets both.
     """
 
     tail_first_seq: int = 1
@@ -221,6 +262,7 @@ class Work(Struct, frozen=True, kw_only=True, omit_defaults=True):
     warm_bodies: int = 0
     archived: Ref | None = None
     archive_asked_by: str | None = None
+    held_until: Instant | None = None
     intents: tuple[Intent, ...] = ()
 
 
@@ -281,7 +323,7 @@ class Head(Struct, frozen=True, kw_only=True):
 class Tombstone(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is left of an erased session, for ever: enough to answer 410 and to finish the erasure.
 
-    request: scope of the idempotency key that asked, so that its repeat gets the same answer.
+    request: scope of the idempotency key that asked, and hash of what it asked, so that a repeat gets the same answer.
     """
 
     erasure_id: str

@@ -35,12 +35,33 @@ Action = Literal[
     "attachment.put",
     "attachment.delete",
     "erasure.read",
+    "participant.join",
+    "participant.read",
+    "participant.change",
+    "participant.leave",
+    "participant.heartbeat",
+    "participant.token",
+    "floor.claim",
+    "floor.release",
+    "feed.read",
+    "feed.tenant",
+    "signal.send",
+    "service.register",
+    "service.read",
+    "service.remove",
+    "service.heartbeat",
+    "api_key.make",
+    "api_key.read",
+    "api_key.revoke",
     "audit.read",
     "token.mint",
     "token.revoke",
     "settings.read",
     "settings.put",
     "stats.read",
+    "webhook.read",
+    "webhook.put",
+    "webhook.replay",
     "metrics.read",
     "health.read",
 ]
@@ -51,7 +72,8 @@ ALL_TENANTS: Final = "*"
 class Actor(Struct, frozen=True):
     """Whoever a verified token speaks for. Nothing here comes from anywhere but the token, `request_id` excepted.
 
-    roles: never empty. sid, pid: the session and participant the token is bound to. jti: by which it can be revoked.
+    roles: never empty. sid, pid: the session and participant the token is bound to; epoch: the participant's of that
+    time. jti: by which it can be revoked.
     expires_at, issued_at: seconds since 1970.
     """
 
@@ -60,6 +82,7 @@ class Actor(Struct, frozen=True):
     roles: frozenset[Role]
     sid: str | None = None
     pid: str | None = None
+    epoch: int = 0
     jti: str | None = None
     expires_at: float = 0.0
     issued_at: float = 0.0
@@ -96,12 +119,33 @@ def _table() -> Mapping[Action, frozenset[Role]]:
         "attachment.put": ("bridge",),
         "attachment.delete": ("bridge",),
         "erasure.read": (operator, "viewer"),
+        "participant.join": (operator, *callers),
+        "participant.read": read,
+        "participant.change": (*callers, "participant"),
+        "participant.leave": (operator, *callers, "participant"),
+        "participant.heartbeat": (*callers, "participant"),
+        "participant.token": (*callers, "participant"),
+        "floor.claim": (operator, *callers, "participant"),
+        "floor.release": (operator, *callers, "participant"),
+        "feed.read": read,
+        "feed.tenant": find,
+        "signal.send": (*callers, "participant"),
+        "service.register": (operator, "service"),
+        "service.read": (*find, "service"),
+        "service.remove": (operator, "service"),
+        "service.heartbeat": (operator, "service"),
+        "api_key.make": (operator,),
+        "api_key.read": (operator,),
+        "api_key.revoke": (operator,),
         "audit.read": (operator,),
         "token.mint": (operator,),
         "token.revoke": (operator,),
         "settings.read": (operator, "viewer"),
         "settings.put": (),
         "stats.read": (operator, "viewer"),
+        "webhook.read": (operator,),
+        "webhook.put": (),
+        "webhook.replay": (operator,),
         "metrics.read": (operator, "metrics"),
         "health.read": ROLES,
     }
@@ -110,7 +154,7 @@ def _table() -> Mapping[Action, frozenset[Role]]:
 
 ACTIONS: Final = _table()
 """Action → the roles that may do it. `admin` may do all of it within its tenant. `participant` counts only in a token
-that names its session. `service` has nothing here: its work is done with the session tokens it is given."""
+that names its session. `service` registers itself; its work is done with the session tokens it is given."""
 
 assert set(ACTIONS) == set(get_args(Action)), "an action without a row"
 

@@ -12,18 +12,20 @@ from msgspec.structs import replace
 from sessionmanager.errors import FieldError, Invalid
 from sessionmanager.fields import SETTABLE, SettableFields
 from sessionmanager.model import instants
+from sessionmanager.model.floor import Floor
 from sessionmanager.model.head import NULL, Audio, Head, Realtime
 from sessionmanager.model.listing import scalar_text
 
 _encode = msgspec.json.Encoder().encode
 _members = msgspec.json.Decoder(dict[str, Raw])
-_PROFILE_FIELDS: Final = tuple(name for name in SETTABLE if name not in ("context", "realtime", "audio"))
+_PROFILE_FIELDS: Final = tuple(name for name in SETTABLE if name not in ("context", "realtime", "audio", "floor"))
 _EMPTY: Final = {
     "external_ids": Raw(b"{}"),
     "labels": Raw(b"[]"),
     "metadata": Raw(b"{}"),
     "realtime": Raw(_encode(Realtime())),
     "audio": Raw(_encode(Audio())),
+    "floor": Raw(b'"optional"'),
 }
 """Fields that are never null: what a null sets them to."""
 _DEFAULTS: Final[dict[str, Any]] = {"external_ids": {}, "labels": (), "metadata": {}}
@@ -39,6 +41,8 @@ def document(head: Head) -> dict[str, Raw]:
     values["context"] = head.context
     values["realtime"] = Raw(_encode(head.detail.realtime))
     values["audio"] = Raw(_encode(head.detail.audio))
+    floor = head.detail.floor
+    values["floor"] = Raw(b'"required"' if floor is not None and floor.required else b'"optional"')
     return values
 
 
@@ -66,7 +70,7 @@ def check(fields: dict[str, Raw], context_bytes_max: int, metadata_bytes_max: in
         if bytes(raw) == b"null" and name in _DEFAULTS:
             values[name] = _DEFAULTS[name]
             continue
-        if bytes(raw) == b"null" and name in ("realtime", "audio"):
+        if bytes(raw) == b"null" and name in ("realtime", "audio", "floor"):
             values[name] = None
             continue
         try:
@@ -118,6 +122,9 @@ def apply(head: Head, values: dict[str, Any]) -> Head:
         detail["realtime"] = msgspec.convert(values["realtime"] or {}, Realtime, from_attributes=True)
     if "audio" in values:
         detail["audio"] = msgspec.convert(values["audio"] or {}, Audio, from_attributes=True)
+    if "floor" in values:
+        floor = head.detail.floor or Floor()
+        detail["floor"] = replace(floor, required=values["floor"] == "required")
     if detail:
         head = replace(head, detail=replace(head.detail, **detail))
     if "context" in values:

@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from sessionmanager.model import instants
-from sessionmanager.model.head import Head, Tombstone
+from sessionmanager.model import instants, participants, services
+from sessionmanager.model.head import Head, Intent, Tombstone
 from sessionmanager.words import Instant, Placement
 
 DAY_SECONDS: Final = 86_400
 SUSPENDABLE: Final = frozenset({"initiated", "waiting_for_services", "ready", "active"})
-INTENT_GRACE_SECONDS: Final = 60.0
-"""How long a move that has written its intent may go on before another worker finishes it."""
+OWED_OBJECTS_MAX: Final = 64
+"""With so many objects to be removed no further move begins: their names are rewritten by every commit."""
 
 
 class Policy(NamedTuple):
-    """The settings that timers and moves go by. Zero seconds or days switch a timer off."""
+    """The settings that timers and moves go by. Zero seconds or days switch a timer off.
+
+    intent_grace_seconds: how long a move that has written its intent may go on, and how long it may begin to upload,
+    before another worker gives it up. upload_deadline_seconds: how long an upload that was begun may still land.
+    archive_after_days and retention_days (after its end a session is erased) may be a tenant's own. client_seconds: how
+    long a session that asks for services waits for them and for its client.
+    """
 
     idle_suspend_seconds: float = 3_600.0
     archive_after_days: float = 365.0
+    retention_days: float = 0.0
     tail_entries_max: int = 1_000
     tail_bytes_max: int = 320 * 1024
     tail_entries_kept: int = 100
@@ -29,34 +36,71 @@ class Policy(NamedTuple):
     node_fanout: int = 16
     intent_objects_max: int = 64
     keys_keep_seconds: float = 2 * DAY_SECONDS
+    intent_grace_seconds: float = 60.0
+    upload_deadline_seconds: float = 30.0
+    client_seconds: float = services.CLIENT_SECONDS
 
 
 class Due(NamedTuple):
-    """One timer: `work` is `expire`, `archive`, `suspend`, `seal`, `offload`, `finish` or `erase`."""
+    """One timer: `work` is `expire`, `lease`, `services`, `archive`, `suspend`, `seal`, `offload`, `finish` or
+    `erase`."""
 
     at: Instant
     work: str
 
 
 def timers(head: Head, placement: Placement, policy: Policy) -> Iterator[Due]:
-    """Every timer of a head. A stub has only its expiry and what its intents still owe."""
+    """Every timer of a head. A stub has only its expiry and what its intents still owe.
+
+    Any session that is quiet for long enough is archived, whatever its status: that stays, and whoever comes back finds
+    everything. What the hourly cap holds back is not due before `held_until`.
+    """
     pulse, work = head.pulse, head.work
-    if head.profile.expires_at is not None:
-        yield Due(head.profile.expires_at, "expire")
+    held = work.held_until or ""
+    for at in expiries(head, policy):
+        yield Due(max(at, held), "expire")
     for intent in work.intents:
-        yield Due(instants.plus(intent.at, INTENT_GRACE_SECONDS), "finish")
+        yield Due(finish_at(intent, policy), "finish")
     if placement == "cold":
         return
+    lease = participants.due(head)
+    if lease is not None:
+        yield Due(lease, "lease")
+    seats = services.due(head, policy.client_seconds)
+    if seats is not None:
+        yield Due(seats, "services")
     if policy.idle_suspend_seconds and head.status in SUSPENDABLE:
         yield Due(instants.plus(pulse.last_activity, policy.idle_suspend_seconds), "suspend")
     if policy.archive_after_days:
-        yield Due(instants.plus(pulse.last_activity, policy.archive_after_days * DAY_SECONDS), "archive")
+        quiet_until = instants.plus(pulse.last_activity, policy.archive_after_days * DAY_SECONDS)
+        yield Due(max(quiet_until, held), "archive")
     if work.archive_asked_by is not None:
         yield Due(pulse.updated_at, "archive")
     if tail_is_over(head, policy):
         yield Due(pulse.updated_at, "seal")
-    if work.warm_bodies >= policy.warm_segments_max and not work.intents:
+    if work.warm_bodies >= policy.warm_segments_max and not is_moving(head):
         yield Due(pulse.updated_at, "offload")
+
+
+def expiries(head: Head, policy: Policy) -> Iterator[Instant]:
+    """When the session is erased by the clock: at the time that a caller set, and so long after its end."""
+    if head.profile.expires_at is not None:
+        yield head.profile.expires_at
+    if policy.retention_days and head.pulse.ended_at is not None:
+        yield instants.plus(head.pulse.ended_at, policy.retention_days * DAY_SECONDS)
+
+
+def finish_at(intent: Intent, policy: Policy) -> Instant:
+    """When an intent is given up, or the objects of one that was given up are removed: then none can land any more."""
+    uploads = intent.kind == "collect" and intent.objects
+    return instants.plus(intent.at, policy.upload_deadline_seconds if uploads else policy.intent_grace_seconds)
+
+
+def is_moving(head: Head) -> bool:
+    """Whether a move is under way that another must wait for. What waits only to be cleaned up holds nobody up."""
+    intents = head.work.intents
+    owed = sum([len(intent.objects) or 1 for intent in intents])
+    return owed >= OWED_OBJECTS_MAX or any(intent.kind != "collect" for intent in intents)
 
 
 def next_due(head: Head, placement: Placement, policy: Policy) -> Instant | None:
@@ -64,8 +108,8 @@ def next_due(head: Head, placement: Placement, policy: Policy) -> Instant | None
 
 
 def due_now(head: Head, placement: Placement, policy: Policy, now: Instant) -> list[str]:
-    """The works that are due, the longest owed first."""
-    return [due.work for due in sorted(timers(head, placement, policy)) if due.at <= now]
+    """The works that are due, each once, the longest owed first."""
+    return list(dict.fromkeys(due.work for due in sorted(timers(head, placement, policy)) if due.at <= now))
 
 
 def tombstone_due(tombstone: Tombstone) -> Instant | None:

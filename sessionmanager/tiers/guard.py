@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from asyncio import Future, Task
+from asyncio import AbstractEventLoop, Future, Task
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from types import coroutine
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
@@ -42,13 +42,18 @@ class Observer(Protocol):
 
 class Limits(NamedTuple):
     """timeout_seconds: for a call, `timeouts` naming operations that may take another time. concurrency_max: calls at
-    once, writes that were given up but still run included. failures_max, reset_seconds: see `Breaker`."""
+    once, writes that were given up but still run included. failures_max, reset_seconds: see `Breaker`.
+
+    own_task: whether a write gets a task of its own from the start, as a driver needs it that asks which task it runs
+    in (`asyncio.timeout` does). A tier whose writes wait for plain futures alone needs one only once it is given up.
+    """
 
     timeout_seconds: float
     concurrency_max: int
     failures_max: int = 5
     reset_seconds: float = 2.0
     timeouts: Mapping[str, float] = {}
+    own_task: bool = True
 
 
 HOT_LIMITS: Final = Limits(timeout_seconds=0.05, concurrency_max=512, reset_seconds=1.0)
@@ -80,9 +85,10 @@ class GuardState(BreakerState):
 
 class _Flight:
     """A call that was let through. `seconds`: what it may take, `own_seconds`: what the tier would allow.
-    Of a write: `landed` wakes its caller, `given_up` says that its caller has gone on and its failure is counted."""
+    Of a write: `landed` wakes its caller, `late` says that its time is over, `given_up` that its caller has gone on and
+    its failure is counted."""
 
-    __slots__ = ("began", "breaker", "given_up", "landed", "operation", "own_seconds", "seconds", "trial")
+    __slots__ = ("began", "breaker", "given_up", "landed", "late", "operation", "own_seconds", "seconds", "trial")
 
     def __init__(self, operation: str, breaker: Breaker, own_seconds: float, seconds: float, began: float) -> None:
         self.operation = operation
@@ -90,16 +96,23 @@ class _Flight:
         self.own_seconds = own_seconds
         self.seconds = seconds
         self.began = began
-        self.trial = False
-        self.given_up = False
+        self.trial = self.late = self.given_up = False
         self.landed: Future[None] | None = None
+
+    def wake(self, _: object = None) -> None:
+        if self.landed is not None and not self.landed.done():
+            self.landed.set_result(None)
+
+    def is_late(self) -> None:
+        self.late = True
+        self.wake()
 
 
 class Guard:
     """One a tier and process. Calls are given as coroutines that have not begun; a refused one is closed unused.
 
     Cost: a time-out is armed only for a call that suspends, so one that never does (embedded tiers) pays some 2 µs; a
-    write pays for a task of its own.
+    write pays for a task of its own, or for a future where `Limits.own_task` is off.
     """
 
     def __init__(
@@ -112,7 +125,7 @@ class Guard:
         rand: Callable[[], float] = random.random,
     ) -> None:
         self._tier: TierName = tier
-        self._limits = limits
+        self._timeout_seconds, self._concurrency_max, _, _, self._timeouts, self._own_task = limits
         self._observer = observer
         self._clock = clock
         self._reads, self._writes = (
@@ -154,29 +167,26 @@ class Guard:
         return answer
 
     async def write(self, operation: str, call: Coroutine[Any, Any, T]) -> T:
-        """The answer of a call that changes something: in a task of its own, which nothing here ever cancels.
+        """The answer of a call that changes something, which nothing here ever cancels.
 
         Raises what it raises, TierUnavailable (not begun), and OutcomeUnknown when its time is over: it goes on, counts
         as in flight until it ends, and what becomes of it is the caller's to find out.
         """
         flight = self._begin(self._writes, operation, call)
         loop = asyncio.get_running_loop()
+        if not self._own_task:
+            return await self._by_hand(flight, call, loop)
         flight.landed = landed = loop.create_future()
-        task = loop.create_task(call)
-        self._tasks[task] = flight
-        task.add_done_callback(self._landed)
+        task = self._on_its_own(flight, call, loop)
         # What asyncio.wait does, at two thirds of its cost: 64 writers would pay it for each commit of a group.
-        timer = loop.call_later(flight.seconds, _wake, landed)
+        timer = loop.call_later(flight.seconds, flight.wake)
         try:
             await landed
         finally:
             timer.cancel()
         if task.done():
             return task.result()
-        flight.given_up = True
-        unknown = OutcomeUnknown(f"the {self._tier} tier has not answered in time")
-        self._count(flight, unknown, in_time=False)
-        raise unknown
+        raise self._given_up(flight)
 
     def state(self) -> GuardState:
         """For `/health`."""
@@ -203,13 +213,58 @@ class Guard:
 
     # -- inside
 
+    async def _by_hand(self, flight: _Flight, call: Coroutine[Any, Any, T], loop: AbstractEventLoop) -> T:
+        """Run a write from one wait to the next within its caller. What it waits for never hears of a caller who is
+        cancelled or out of time: the rest of it gets a task then."""
+        timer = None
+        try:
+            while True:
+                try:
+                    waits_for = call.send(None)
+                except StopIteration as end:
+                    self._end(flight, None)
+                    return end.value
+                except BaseException as error:
+                    self._end(flight, error)
+                    raise
+                flight.landed = landed = loop.create_future()
+                if waits_for is None:  # it only lets others have their turn
+                    loop.call_soon(flight.wake)
+                else:
+                    waits_for._asyncio_future_blocking = False  # what a task does with a future that it is given
+                    waits_for.add_done_callback(flight.wake)
+                timer = timer or loop.call_later(flight.seconds, flight.is_late)
+                try:
+                    if not flight.late:
+                        await landed
+                except asyncio.CancelledError:
+                    self._on_its_own(flight, _rest(call, waits_for), loop)
+                    raise
+                if flight.late and waits_for is not None and not waits_for.done():
+                    self._on_its_own(flight, _rest(call, waits_for), loop)
+                    raise self._given_up(flight)
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _on_its_own(self, flight: _Flight, call: Coroutine[Any, Any, T], loop: AbstractEventLoop) -> Task[T]:
+        task = loop.create_task(call)
+        self._tasks[task] = flight
+        task.add_done_callback(self._landed)
+        return task
+
+    def _given_up(self, flight: _Flight) -> OutcomeUnknown:
+        flight.given_up = True
+        unknown = OutcomeUnknown(f"the {self._tier} tier has not answered in time")
+        self._count(flight, unknown, in_time=False)
+        return unknown
+
     def _begin(self, breaker: Breaker, operation: str, call: Coroutine[Any, Any, Any]) -> _Flight:
-        limits = self._limits
-        own_seconds = limits.timeouts.get(operation, limits.timeout_seconds)
+        own_seconds = self._timeouts.get(operation, self._timeout_seconds)
         seconds = min(own_seconds, remaining())
         if seconds <= 0:
             raise self._refusal(operation, call, "no time is left", BUSY_RETRY_SECONDS)
-        if self._calls >= limits.concurrency_max:
+        if self._calls >= self._concurrency_max:
             raise self._refusal(operation, call, "too many calls at once", BUSY_RETRY_SECONDS)
         flight = _Flight(operation, breaker, own_seconds, seconds, self._clock())
         try:
@@ -227,8 +282,7 @@ class Guard:
     def _landed(self, task: Task[Any]) -> None:
         flight = self._tasks.pop(task)
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
-        assert flight.landed is not None, "a write is waited for"
-        _wake(flight.landed)
+        flight.wake()
         if not flight.given_up:
             self._end(flight, error)
             return
@@ -291,6 +345,13 @@ _REFUSES: Final[Mapping[tuple[bool, bool], Literal["nothing", "reads", "writes",
 def _wake(waiter: Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
+
+
+async def _rest(call: Coroutine[Any, Any, T], waits_for: Any) -> T:
+    """The rest of a write that was run by hand so far, for a task of its own."""
+    if waits_for is not None:
+        waits_for._asyncio_future_blocking = True
+    return await _go_on(call, waits_for)
 
 
 @coroutine

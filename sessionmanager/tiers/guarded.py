@@ -13,7 +13,7 @@ from sessionmanager.model.change import Change, KeyRecord, Trail
 from sessionmanager.model.entry import StoredEntry
 from sessionmanager.tiers.cold.protocol import Cold
 from sessionmanager.tiers.guard import Guard
-from sessionmanager.tiers.hot.protocol import Copy, Hot, Ring
+from sessionmanager.tiers.hot.protocol import Copy, Hot, Ring, Signal
 from sessionmanager.tiers.warm.protocol import ListPage, ListQuery, Loaded, Record, TrailPage, TrailQuery, Warm
 from sessionmanager.words import Instant, Key
 
@@ -23,7 +23,7 @@ class GuardedHot:
 
     def __init__(self, hot: Hot, guard: Guard) -> None:
         self.guard = guard
-        self.tier = self._hot = hot
+        self._hot = hot
 
     async def recall(self, key: Key) -> Copy | None:
         return await self.guard.read("recall", self._hot.recall(key))
@@ -46,8 +46,11 @@ class GuardedHot:
     async def ring(self, key: Key, version: int) -> None:
         await self.guard.read("ring", self._hot.ring(key, version))
 
+    async def publish(self, key: Key, data: bytes) -> None:
+        await self.guard.read("publish", self._hot.publish(key, data))
+
     @asynccontextmanager
-    async def listen(self, key: Key) -> AsyncGenerator[AsyncIterator[Ring]]:
+    async def listen(self, key: Key) -> AsyncGenerator[AsyncIterator[Ring | Signal]]:
         """Only the beginning is a call; listening itself may last for ever and is nothing that `drain` waits for."""
         async with AsyncExitStack() as stack:
             rings = await self.guard.read("listen", stack.enter_async_context(self._hot.listen(key)))

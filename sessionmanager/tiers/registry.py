@@ -6,9 +6,19 @@ from importlib import import_module
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-HOT: Final = {"memory": "memory:open_memory"}
-WARM: Final = {"sqlite": "sqlite:open_sqlite"}
-COLD: Final = {"file": "directory:open_directory"}
+HOT: Final = {
+    "memory": "memory:open_memory",
+    "redis": "redis:open_redis",
+    "rediss": "redis:open_redis",
+    "redis+sentinel": "redis:open_redis",
+    "redis+cluster": "redis:open_redis",
+}
+WARM: Final = {
+    "sqlite": "sqlite:open_sqlite",
+    "mongodb": "mongo.tier:open_mongo",
+    "mongodb+srv": "mongo.tier:open_mongo",
+}
+COLD: Final = {"file": "directory:open_directory", "s3": "s3:open_s3"}
 _TIERS: Final = {"hot": HOT, "warm": WARM, "cold": COLD}
 
 

@@ -3,13 +3,14 @@ for a session; later versions may add members, so that nothing here forbids unkn
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec import UNSET, Struct, UnsetType, field
 
+from sessionmanager.wire.common import At
+from sessionmanager.wire.floor import Floor
 from sessionmanager.words import (
     CallState,
-    Instant,
     MessageRole,
     NotResumableReason,
     ParticipantKind,
@@ -17,12 +18,11 @@ from sessionmanager.words import (
     Placement,
     Remedy,
     Role,
+    ServiceStatus,
     SessionType,
     Status,
     TierName,
 )
-
-At = Annotated[Instant, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-11-21T13:07:39.123Z"])]
 
 
 class Realtime(Struct, frozen=True, kw_only=True):
@@ -50,10 +50,34 @@ class Participant(Struct, frozen=True, kw_only=True):
     role: str
     status: ParticipantStatus
     joined_at: At
+    epoch: int = 0
     left_at: At | None = None
+    lease_seconds: float | None = None
     lease_expires_at: At | None = None
     last_seen_version: int = 0
     metadata: dict[str, Any] = {}
+
+
+class Seat(Struct, frozen=True, kw_only=True):
+    """A kind of service that the session asks for, and which instance fills it.
+
+    `status`: `registered` (about to be told), `joining` (it has been), `ready`, `disconnected` (nobody fills it now).
+    `due_at`: when the next thing happens by itself, a time-out or the next attempt.
+    """
+
+    type: str
+    join_seconds: float
+    retry_seconds: float
+    optional: bool = False
+    status: ServiceStatus = "disconnected"
+    service: str | None = None
+    participant: str | None = None
+    attempts: int = 0
+    asked_at: At | None = None
+    asked_version: int = 0
+    due_at: At | None = None
+    reason: str | None = None
+    failed: tuple[str, ...] = ()
 
 
 class Call(Struct, frozen=True, kw_only=True):
@@ -127,6 +151,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     status: str | UnsetType = UNSET
     from_seq: int | UnsetType = UNSET
     to_seq: int | UnsetType = UNSET
+    floor: int | UnsetType = UNSET
     data: Any = UNSET
 
 
@@ -141,8 +166,9 @@ class Session(Summary, frozen=True, kw_only=True):
     audio: Audio = field(default_factory=Audio)
     participants: tuple[Participant, ...] = ()
     calls: tuple[Call, ...] = ()
-    floor: dict[str, Any] | None = None
+    floor: Floor | None = None
     room: dict[str, Any] | None = None
+    services: tuple[Seat, ...] = ()
     entries: tuple[Entry, ...] | UnsetType = UNSET
     stale: bool | UnsetType = UNSET
 
@@ -224,6 +250,7 @@ class ResumeAnswer(Struct, frozen=True, kw_only=True):
     livekit: dict[str, Any] | None
     included: Included
     omitted: Omitted
+    token_expires_at: At | UnsetType | None = UNSET
 
 
 class ResumableAnswer(Struct, frozen=True, kw_only=True):
@@ -294,7 +321,13 @@ class Problem(Struct, frozen=True, kw_only=True):
     allowed: tuple[str, ...] | UnsetType = UNSET
     reason: NotResumableReason | UnsetType = UNSET
     limit_bytes: int | UnsetType = UNSET
+    id: str | UnsetType = UNSET
+    services: tuple[str, ...] | UnsetType = UNSET
+    quota: str | UnsetType = UNSET
+    limit: int | UnsetType = UNSET
     tier: TierName | UnsetType = UNSET
+    holder: str | UnsetType | None = UNSET
+    number: int | UnsetType = UNSET
 
 
 class TierHealth(Struct, frozen=True, kw_only=True):

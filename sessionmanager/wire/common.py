@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from sessionmanager.errors import FieldError
+from sessionmanager.words import Instant
 
 END: Final = r"$(?!\n)"
 """The end of a pattern. In Python `$` alone lets a last line feed pass; the OpenAPI document drops what is in brackets,
@@ -31,6 +32,7 @@ ClientId = Annotated[
     ),
 ]
 PlainText = Annotated[str, Meta(min_length=1, max_length=255, pattern=rf"^[^\x00-\x1f\x7f]+{END}")]
+At = Annotated[Instant, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-11-21T13:07:39.123Z"])]
 Version = Annotated[int, Meta(ge=0, le=2**53 - 1, examples=[7])]
 Seq = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 
@@ -69,13 +71,6 @@ class Checked(Protocol):
 
 NOT_YET: Final[Mapping[str, str]] = {
     "NewSession.room": "rooms are not built yet; leave it out or send false",
-    "NewSession.required_services": "services are not built yet; leave it out or send an empty array",
-    "ResumeBody.participant": "participants are not built yet; leave it out or send null",
-    "ResumeBody.for": 'model windows are not built yet; leave it out or send "raw"',
-    "TenantSettings.archive_after_days": "a tenant's own archive time is not built yet; leave it out or send null",
-    "TenantSettings.retention_days": "retention is not built yet; leave it out or send null",
-    "TenantSettings.resume_policy": "making sessions from calls is not built yet; leave it out or send null",
-    "TenantSettings.quotas": "quotas are not built yet; leave it out or send an empty object",
 }
 """Members whose feature is not built yet → what to do. They are part of the contract and are refused by name (422)."""
 

@@ -45,6 +45,7 @@ class EntryDraft(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_u
     status: CallStatus | UnsetType = UNSET
     from_seq: Seq | UnsetType = UNSET
     to_seq: Seq | UnsetType = UNSET
+    floor: Seq | UnsetType = UNSET
     data: Raw | UnsetType = UNSET
 
 
@@ -56,12 +57,12 @@ class Members(NamedTuple):
 
 
 ENTRY_MEMBERS: Final[Mapping[str, Members]] = {
-    "message": Members(("role", "content"), ("heard", "generated", "data")),
-    "function_call": Members(("call_id", "name"), ("arguments", "status", "data")),
+    "message": Members(("role", "content"), ("heard", "generated", "floor", "data")),
+    "function_call": Members(("call_id", "name"), ("arguments", "status", "floor", "data")),
     "function_call_output": Members(("call_id", "output"), ("status", "data")),
     "summary": Members(("from_seq", "to_seq", "content"), ("data",)),
     "error": Members(("content",), ("data",)),
-    "custom.*": Members((), ("role", "content", "name", "call_id", "status", "data")),
+    "custom.*": Members((), ("role", "content", "name", "call_id", "status", "floor", "data")),
 }
 """Entry type → its members. `custom.*` stands for the whole family."""
 

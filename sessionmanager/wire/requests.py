@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Iterator
+from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
@@ -24,6 +24,8 @@ from sessionmanager.wire.common import (
     raw_bytes,
 )
 from sessionmanager.wire.entries import EntryDraft, check_entries
+from sessionmanager.wire.participants import JoinBody
+from sessionmanager.wire.services import Required
 from sessionmanager.words import Role
 
 Replay = Literal["none", "tail", "since", "full"]
@@ -59,14 +61,12 @@ class NewSession(SettableFields, frozen=True, kw_only=True, forbid_unknown_field
 
     id: SessionId | UnsetType = UNSET
     entries: Annotated[tuple[EntryDraft, ...], Meta(max_length=256)] = ()
-    required_services: Annotated[tuple[PlainText, ...], Meta(max_length=64)] = ()
+    required_services: Required = ()
     room: bool = False
 
     def check(self, limits: Limits) -> Iterator[FieldError]:
         yield from check_fields(self, limits)
         yield from check_entries(self.entries, limits)
-        if self.required_services:
-            yield not_yet("NewSession.required_services")
         if self.room:
             yield not_yet("NewSession.room")
 
@@ -109,6 +109,8 @@ class ResumeBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     `max_age_seconds`: null = for ever; not given = the service's default. `replay`: `tail` hands out the newest
     `entries`, `since` those after `since_version`, `full` all from the first, each within `entries` and `max_bytes`.
+    `participant` joins in the same commit, and gets its token in the answer. `for` adds a window for that model family
+    as `context`, within the same bounds.
     """
 
     max_age_seconds: Seconds | UnsetType | None = UNSET
@@ -116,16 +118,15 @@ class ResumeBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     since_version: Version | UnsetType = UNSET
     entries: Annotated[int, Meta(ge=0, le=RESUME_ENTRIES_MAX)] = RESUME_ENTRIES
     max_bytes: Annotated[int, Meta(ge=1, le=BYTES_MAX)] | UnsetType = UNSET
-    participant: Mapping[str, Any] | None = None
+    participant: JoinBody | None = None
     for_: ModelFamily | None = field(default=None, name="for")
 
     def check(self, limits: Limits) -> Iterator[FieldError]:
         if (self.replay == "since") != (self.since_version is not UNSET):
             yield FieldError("/since_version", 'required with replay "since", and only there')
         if self.participant is not None:
-            yield not_yet("ResumeBody.participant")
-        if self.for_ not in (None, "raw"):
-            yield not_yet("ResumeBody.for")
+            for error in self.participant.check(limits):
+                yield FieldError(f"/participant{error.pointer}", error.detail)
 
 
 class NoFields(Struct, frozen=True, forbid_unknown_fields=True):
@@ -162,7 +163,8 @@ class TokenBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Quotas(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Bounds of one tenant; null = none."""
+    """Bounds of one tenant; null = the service's own. `sessions`: how many it may have, whatever their status;
+    `requests_per_second`: for each serving process."""
 
     sessions: Annotated[int, Meta(ge=0, le=2**53 - 1)] | None = None
     requests_per_second: Annotated[float, Meta(gt=0, le=1e6)] | None = None
@@ -172,7 +174,8 @@ class TenantSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """`PUT /tenants/{id}/settings`, and its answer. null = the service's default.
 
     `resume_policy` says what an unknown call does for a caller with an open session; `max_age_seconds` how old a
-    session may be when it is resumed; `retention_days` when an ended session is erased.
+    session may be when it is resumed; `archive_after_days` how long a session is quiet before its body moves to cold;
+    `retention_days` how long after its end it is erased.
     """
 
     resume_policy: Literal["new", "resume_open", "resume_last"] | None = None
@@ -180,10 +183,3 @@ class TenantSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     archive_after_days: Annotated[int, Meta(ge=1, le=36_500)] | None = None
     retention_days: Annotated[int, Meta(ge=1, le=36_500)] | None = None
     quotas: Quotas = Quotas()
-
-    def check(self, limits: Limits) -> Iterator[FieldError]:
-        if self.quotas != Quotas():
-            yield not_yet("TenantSettings.quotas")
-        for name in ("archive_after_days", "retention_days", "resume_policy"):
-            if getattr(self, name) is not None:
-                yield not_yet(f"TenantSettings.{name}")

@@ -251,7 +251,7 @@ def test_parameters_are_those_that_the_router_and_the_reader_know(document: dict
 
 
 def test_open_routes_need_no_token_and_all_others_do(document: dict[str, Any]) -> None:
-    assert document["security"] == [{"bearer": []}]
+    assert document["security"] == [{"bearer": []}, {"apiKey": []}]
     assert document["paths"]["/health"]["get"]["security"] == []
     assert "security" not in document["paths"]["/sessions"]["get"]
 

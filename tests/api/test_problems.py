@@ -43,10 +43,16 @@ ONE_OF_EACH: tuple[e.SessionManagerError, ...] = (
     e.Contended(),
     e.Draining(),
     e.OutcomeUnknown(),
+    e.QuotaExceeded("sessions", 3),
+    e.Full("64 participants"),
+    e.FloorTaken("par_1", 7, 12.5),
+    e.FloorLost(7),
+    e.JoinTimeout("call-1", ["asr"]),
 )
 STATUS_OF_TYPE = {
     "malformed": 400, "unauthenticated": 401, "forbidden": 403, "not-found": 404, "method-not-allowed": 405,
-    "already-exists": 409, "illegal-transition": 409, "not-resumable": 409, "legal-hold": 409, "in-progress": 409,
+    "already-exists": 409, "illegal-transition": 409, "not-resumable": 409, "quota-exceeded": 409, "legal-hold": 409,
+    "full": 409, "floor-taken": 409, "floor-lost": 409, "in-progress": 409, "join-timeout": 504,
     "erased": 410, "version-conflict": 412, "min-version-ahead": 412, "too-large": 413, "unsupported-media-type": 415,
     "invalid": 422, "key-reused": 422, "precondition-required": 428, "rate-limited": 429, "data-corrupt": 500,
     "upstream-failed": 502, "tier-unavailable": 503, "contended": 503, "draining": 503, "outcome-unknown": 503,

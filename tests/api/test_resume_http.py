@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.support.dialects import objections
 from tests.support.server import Caller, Served, gather, pointers, problem, served
 
 pytestmark = pytest.mark.contract
@@ -32,7 +34,7 @@ def admin(service: Served) -> Caller:
 def resume(caller: Caller, session_id: str, /, **body: Any) -> dict[str, Any]:
     answer = caller.post(f"/sessions/{session_id}/resume", body)
     assert answer.status_code == 200, answer.text
-    assert answer.json().keys() == ANSWER
+    assert answer.json().keys() - {"context"} == ANSWER
     return answer.json()
 
 
@@ -271,8 +273,8 @@ def test_what_has_ended_or_failed_is_not_resumable(admin: Caller, move: str, rea
 def test_members_that_are_not_built_yet_or_do_not_fit_are_named(admin: Caller) -> None:
     session = admin.post("/sessions").json()["id"]
     for body, pointer in (
-        ({"participant": {"kind": "agent"}}, "/participant"),
-        ({"for": "openai"}, "/for"),
+        ({"participant": {"kind": "agent"}}, "/participant/identity"),
+        ({"for": "llama"}, "/for"),
         ({"replay": "since"}, "/since_version"),
         ({"since_version": 1}, "/since_version"),
         ({"replay": "all"}, "/replay"),
@@ -303,3 +305,29 @@ def test_resumes_beside_each_other_are_each_counted(service: Served, admin: Call
     admin.create("many")
     service.run(gather(*(admin.send("POST", "/sessions/many/resume") for _ in range(10))))
     assert admin.read("many")["resumed_count"] == 10
+
+
+# -- a window for a model
+
+
+@pytest.mark.parametrize("family", ["openai", "anthropic", "gemini", "realtime", "raw"])
+def test_a_resume_for_a_model_hands_out_a_window_that_closes_what_was_cut_off(
+    service: Served, admin: Caller, family: str
+) -> None:
+    session = f"for-{family}"
+    admin.create(session)
+    for i in range(40):
+        admin.say(session, f"line {i}")
+    call = {"type": "function_call", "call_id": "c1", "name": "book"}
+    admin.post(f"/sessions/{session}/entries", {"entries": [call]})
+    plain = resume(admin, session, entries=3)
+    assert "context" not in plain
+    answer = resume(admin, session, **{"for": family, "entries": 3, "replay": "none"})
+    assert answer["entries"] == []
+    context = answer["context"]
+    assert objections(family, context) == []
+    assert context == admin.get(f"/sessions/{session}/context", params={"for": family, "max_entries": 3}).json()
+    assert ("outcome unknown" in json.dumps(context)) == (family != "raw")
+    bounded = resume(admin, session, **{"for": family, "entries": 40, "max_bytes": 2_000})
+    assert len(bounded["entries"]) <= 40
+    assert bounded["context"]["included"]["bytes"] <= 2_000

@@ -34,6 +34,18 @@ BODIES: Final[dict[str, Any]] = {
     "entry.append": {"entries": [{"type": "message", "role": "user", "content": "x"}]},
     "token.mint": {"subject": "v", "roles": ["metrics"]},
     "settings.put": {},
+    "signal.send": {"type": "typing"},
+    "participant.join": {"kind": "agent", "identity": "another"},
+    "participant.change": {"metadata": {"a": 1}},
+    "service.heartbeat": {"load": 0.5},
+    "api_key.make": {"name": "key", "roles": ["metrics"]},
+}
+REGISTERED: Final = {"endpoint": "http://127.0.0.1:9"}
+HOOK: Final = {"url": "http://127.0.0.1:9/hook", "enabled": False}
+BODIES_OF_HOOKS: Final[dict[str, Any]] = {
+    "POST /webhooks": HOOK,
+    "PATCH /webhooks/{hook_id}": {"types": ["error"]},
+    "POST /webhooks/{hook_id}/replay": {"all": True},
 }
 SECRET: Final = forge.SECRET.decode()
 _ids = count(1)
@@ -42,7 +54,12 @@ _ids = count(1)
 @pytest.fixture(scope="module")
 def service() -> Iterator[Served]:
     # Not on loopback, so that /metrics asks for a role as well.
-    with served(server_host="0.0.0.0", jwt_secret=SECRET) as running:
+    with served(
+        server_host="0.0.0.0",
+        jwt_secret=SECRET,
+        service_endpoints="127.0.0.0/8",
+        webhook_networks="127.0.0.0/8",
+    ) as running:
         yield running
 
 
@@ -58,27 +75,74 @@ def a_session(caller: Caller) -> str:
     session = f"session-{next(_ids):06}"
     caller.create(session, caller="ann")
     caller.put(f"/sessions/{session}/attachments/a", "x")
+    join = {"kind": "agent", "identity": "somebody", "lease_seconds": None}
+    caller.post(f"/sessions/{session}/participants", join)
     return session
 
 
-def path_of(route: Route, session: str, erasure: str = "era_none") -> str:
-    names = {"id": session, "name": "a", "jti": "nobody", "tenant": TENANT, "erasure_id": erasure}
+def pid_of(caller: Caller, session: str) -> str:
+    """The participant of a session, or an id of nobody where there is no such session."""
+    people = caller.get(f"/sessions/{session}/participants").json()
+    return people["items"][0]["id"] if "items" in people else "par_nobody"
+
+
+def make_service(service: Served, route: Route, session: str, owner: str) -> None:
+    """A service by the name of the session, which `owner` speaks for, where the route names one."""
+    if "{service_id}" in route.template:
+        made = service.caller("service", subject=owner).post("/services", {"id": session, **REGISTERED})
+        assert made.status_code == 201, made.text
+
+
+def make_key(service: Served, route: Route) -> str:
+    """The id of an API key, or of a webhook, where the route names one."""
+    if "/webhooks" in route.template:
+        for hook in service.admin.get("/webhooks").json()["items"]:
+            service.admin.delete(f"/webhooks/{hook['id']}")  # a tenant has not many
+    if "{hook_id}" in route.template:
+        return service.admin.post("/webhooks", HOOK).json()["id"]
+    if "{key_id}" not in route.template:
+        return "nobody"
+    return service.admin.post("/api-keys", {"name": "to-revoke", "roles": ["metrics"]}).json()["id"]
+
+
+def path_of(
+    route: Route, session: str, erasure: str = "era_none", pid: str = "par_nobody", key_id: str = "nobody"
+) -> str:
+    names = {"id": session, "pid": pid, "name": "a", "jti": "nobody", "tenant": TENANT, "erasure_id": erasure}
+    names |= {"service_id": session, "key_id": key_id, "hook_id": key_id}
     path = route.template.format(**names)
     if route.action == "session.lookup":
         return f"{path}?caller=ann"
+    if route.action == "floor.release":
+        return f"{path}?participant={pid}"
     return f"{path}?subject={session}" if route.name == "DELETE /tokens" else path
 
 
-def call(caller: Caller, route: Route, session: str, erasure: str = "era_none", **more: Any) -> httpx2.Response:
+def call(
+    caller: Caller,
+    route: Route,
+    session: str,
+    erasure: str = "era_none",
+    pid: str = "par_nobody",
+    key_id: str = "nobody",
+    **more: Any,
+) -> httpx2.Response:
     """A request that the route would grant to whoever may make it."""
+    if route.action == "floor.claim":
+        more = {"json": {"participant": pid}, **more}
+    if route.action == "service.register":
+        more = {"json": {"service_id" if "v1" in route.template else "id": session, **REGISTERED}, **more}
     body = {"json": BODIES[route.action]} if route.action in BODIES else {}
+    if route.name in BODIES_OF_HOOKS:
+        body = {"json": BODIES_OF_HOOKS[route.name]}
     if_match = "*" if route.action == "session.patch" else None
-    return caller.request(route.method, path_of(route, session, erasure), if_match=if_match, **body, **more)
+    path = path_of(route, session, erasure, pid, key_id)
+    return caller.request(route.method, path, if_match=if_match, **body, **more)
 
 
-def forged(role: str, sid: str | None, subject: str) -> str:
+def forged(role: str, sid: str | None, subject: str, pid: str = "par_nobody") -> str:
     """A good token that nobody had to ask the service for, so that also those exist which it would not make."""
-    bounds = {} if sid is None else {"sid": sid, "pid": "p1"}
+    bounds = {} if sid is None else {"sid": sid, "pid": pid}
     now = time.time()
     claims = {"sub": subject, "tenant": TENANT, "roles": [role], "iat": now - 1, "exp": now + 600, **bounds}
     return forge.token(claims, sign=forge.hs(SECRET.encode()))
@@ -123,15 +187,35 @@ def test_a_role_may_do_what_the_table_says_and_nothing_else(
     route = TABLE[name]
     session = a_session(service.admin)
     sid = {"free": None, "here": session, "elsewhere": "another"}[bound]
-    who = service.nobody(forged(role, sid, subject=session))
+    pid = pid_of(service.admin, session)
+    make_service(service, route, session, owner=session)
+    key_id = make_key(service, route)
+    who = service.nobody(forged(role, sid, subject=session, pid=pid))
     before = service.admin.read(session)
-    answer = call(who, route, session, erasure)
+    answer = call(who, route, session, erasure, pid, key_id)
     wanted = refusal(route, role, bound)
     if wanted is None:
         assert answer.status_code not in (401, 403, 404, 500), answer.text
         return
     problem(answer, wanted, {403: "forbidden", 404: "not-found"}[wanted])
     assert service.admin.read(session) == before, "a refusal changes nothing"
+
+
+@pytest.mark.parametrize("role", [role for role in ROLES if role != "participant"])
+@pytest.mark.parametrize("name", GUARDED)
+def test_an_api_key_may_do_what_a_token_of_its_role_may(service: Served, erasure: str, name: str, role: str) -> None:
+    route = TABLE[name]
+    session = a_session(service.admin)
+    pid = pid_of(service.admin, session)
+    make_service(service, route, session, owner=session)
+    key_id = make_key(service, route)
+    made = service.admin.post("/api-keys", {"name": session, "roles": [role]}).json()
+    answer = call(service.nobody(), route, session, erasure, pid, key_id, headers={"X-Api-Key": made["key"]})
+    assert service.admin.delete(f"/api-keys/{made['id']}").status_code == 204
+    if refusal(route, role, "free") is None:
+        assert answer.status_code not in (401, 403, 404, 500), answer.text
+    else:
+        problem(answer, 403, "forbidden")
 
 
 @pytest.mark.parametrize("name", GUARDED)
@@ -272,7 +356,7 @@ def test_no_spelling_of_a_path_opens_what_its_plain_spelling_does_not(service: S
     assert answer.status in (400, 404, 405), answer
     if method != "HEAD" and path.startswith(b"/"):
         problem(answer, answer.status)
-    assert service.admin.read(theirs)["version"] == 2
+    assert service.admin.read(theirs)["version"] == 3, "as it was made"
 
 
 def test_a_percent_escape_of_a_plain_character_is_that_character(service: Served) -> None:

@@ -10,7 +10,7 @@ from tests.support.server import OTHER, SESSION_MEMBERS, Caller, Served, pointer
 
 pytestmark = pytest.mark.contract
 
-LEFT_OUT_OF_LISTS = {"context", "realtime", "audio", "participants", "calls", "floor", "room"}
+LEFT_OUT_OF_LISTS = {"context", "realtime", "audio", "participants", "calls", "floor", "room", "services"}
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 from sessionmanager import wiring
 from sessionmanager.core.assembly import CoreSettings
 from sessionmanager.settings import Settings
-from sessionmanager.wiring import core_settings
+from sessionmanager.settings_parts import core_settings
 from tests.support.server import OTHER, SESSION_MEMBERS, Caller, Served, gather, pointers, problem, served
 
 pytestmark = pytest.mark.contract
@@ -99,7 +99,7 @@ def test_ids_of_calls_numbers_and_rooms_can_be_chosen(admin: Caller, given: str)
 @pytest.mark.parametrize(
     ("members", "pointer"),
     [
-        ({"required_services": ["asr"]}, "/required_services"),
+        ({"required_services": ["asr", 7]}, "/required_services/1"),
         ({"room": True}, "/room"),
         ({"surprise": 1}, "/surprise"),
         ({"version": 3}, "/version"),
@@ -345,7 +345,8 @@ def test_a_receipt_tells_when_the_last_byte_is_gone_and_names_no_session(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def hasty(settings: Settings) -> CoreSettings:
-        return core_settings(settings)._replace(upload_deadline_seconds=0.0)
+        usual = core_settings(settings)
+        return usual._replace(policy=usual.policy._replace(upload_deadline_seconds=0.0))
 
     monkeypatch.setattr(wiring, "core_settings", hasty)
     with served(tmp_path) as service:

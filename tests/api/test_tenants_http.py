@@ -189,7 +189,10 @@ def test_a_token_that_cannot_be_made_names_the_field(admin: Caller, body: dict[s
 def test_a_token_bound_to_a_session_opens_that_session_alone(service: Served, admin: Caller) -> None:
     admin.create("bound")
     admin.create("free")
-    made = admin.post("/tokens", {"subject": "p", "roles": ["participant"], "session": "bound", "participant": "p1"})
+    joined = admin.post("/sessions/bound/participants", {"kind": "agent", "identity": "p"}).json()["participant"]["id"]
+    body = {"subject": "p", "roles": ["participant"], "session": "bound", "participant": joined}
+    problem(admin.post("/tokens", {**body, "participant": "nobody"}), 404, "not-found")
+    made = admin.post("/tokens", body)
     guest = service.nobody(made.json()["token"])
     guest.say("bound", "hello")
     assert guest.get("/sessions/bound").status_code == 200
@@ -244,15 +247,76 @@ def test_settings_of_another_tenant_are_404_and_read_only_for_most(service: Serv
     [
         ({"max_age_seconds": 0}, "/max_age_seconds"),
         ({"max_age_seconds": "1h"}, "/max_age_seconds"),
-        ({"archive_after_days": 3}, "/archive_after_days"),
-        ({"retention_days": 3}, "/retention_days"),
-        ({"resume_policy": "new"}, "/resume_policy"),
-        ({"quotas": {"sessions": 1}}, "/quotas"),
+        ({"archive_after_days": 0}, "/archive_after_days"),
+        ({"archive_after_days": 1.5}, "/archive_after_days"),
+        ({"retention_days": -3}, "/retention_days"),
+        ({"retention_days": 36_501}, "/retention_days"),
+        ({"resume_policy": "always"}, "/resume_policy"),
+        ({"quotas": {"sessions": -1}}, "/quotas/sessions"),
+        ({"quotas": {"requests_per_second": 0}}, "/quotas/requests_per_second"),
+        ({"quotas": {"bytes": 1}}, "/quotas/bytes"),
         ({"tenant": "x"}, "/tenant"),
     ],
 )
-def test_a_setting_that_is_wrong_or_not_built_yet_is_named(admin: Caller, body: object, pointer: str) -> None:
+def test_a_setting_that_is_wrong_is_named(admin: Caller, body: object, pointer: str) -> None:
     assert pointer in pointers(problem(admin.put(f"/tenants/{TENANT}/settings", body), 422, "invalid"))
+
+
+def test_every_setting_is_kept_and_answered_as_it_was_put(service: Served) -> None:
+    caller = service.caller(tenant="all-set")
+    path = "/tenants/all-set/settings"
+    wanted = {
+        "resume_policy": "resume_last",
+        "max_age_seconds": 60.0,
+        "archive_after_days": 3,
+        "retention_days": 400,
+        "quotas": {"sessions": 5, "requests_per_second": 100.0},
+    }
+    assert caller.put(path, wanted).json() == wanted
+    assert caller.get(path).json() == wanted
+
+
+def test_a_quota_of_sessions_refuses_the_next_by_name_until_one_is_erased(service: Served) -> None:
+    caller = service.caller(tenant="full")
+    caller.put("/tenants/full/settings", {"quotas": {"sessions": 2}})
+    caller.create("a")
+    made = caller.post("/sessions", {"id": "b"}, key="b")
+    refused = problem(caller.post("/sessions", {"id": "c"}), 409, "quota-exceeded")
+    assert (refused["quota"], refused["limit"]) == ("sessions", 2)
+    again = caller.post("/sessions", {"id": "b"}, key="b")
+    assert (again.status_code, again.headers["etag"]) == (201, made.headers["etag"])
+    caller.say("a", "what is there goes on")
+    caller.delete("/sessions/a")
+    service.until(lambda: caller.post("/sessions", {"id": "c"}).status_code == 201, "room for one")
+    caller.put("/tenants/full/settings", {})
+    assert caller.post("/sessions", {"id": "d"}).status_code == 201
+
+
+def test_a_quota_of_requests_answers_429_with_a_time(service: Served) -> None:
+    caller = service.caller(tenant="hasty")
+    caller.put("/tenants/hasty/settings", {"quotas": {"requests_per_second": 0.001}})
+    assert caller.get("/sessions").status_code == 200
+    refused = caller.get("/sessions")
+    problem(refused, 429, "rate-limited")
+    assert 900 <= int(refused.headers["retry-after"]) <= 1_000
+    assert service.caller(tenant="calm").get("/sessions").status_code == 200
+    assert service.nobody().get("/livez").status_code == 200
+    assert service.caller(tenant="*").put("/tenants/hasty/settings", {}).status_code == 200
+    assert caller.get("/sessions").status_code == 200
+
+
+def test_a_quota_that_the_service_sets_is_lifted_by_a_token_for_all_tenants_alone() -> None:
+    with served(quota_sessions="2", quota_requests_per_second="1000") as service:
+        path = f"/tenants/{TENANT}/settings"
+        assert service.admin.put(path, {"quotas": {"sessions": 1}}).status_code == 200
+        for quotas in ({"sessions": 3}, {"requests_per_second": 1001}):
+            problem(service.admin.put(path, {"quotas": quotas}), 403, "forbidden")
+        service.admin.create("one")
+        problem(service.admin.post("/sessions", {}), 409, "quota-exceeded")
+        assert service.caller(tenant="*").put(path, {"quotas": {"sessions": 3}}).status_code == 200
+        service.admin.create("two")
+        service.admin.create("three")
+        problem(service.admin.post("/sessions", {}), 409, "quota-exceeded")
 
 
 # -- counts

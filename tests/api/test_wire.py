@@ -185,14 +185,7 @@ def test_metadata_and_context_are_bounded() -> None:
 
 
 NOT_BUILT: dict[type, dict[str, Any]] = {
-    requests.NewSession: {"room": True, "required_services": ["asr"]},
-    requests.ResumeBody: {"participant": {}, "for": "openai"},
-    requests.TenantSettings: {
-        "quotas": {"sessions": 5},
-        "archive_after_days": 30,
-        "retention_days": 30,
-        "resume_policy": "new",
-    },
+    requests.NewSession: {"room": True},
 }
 
 

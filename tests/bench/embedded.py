@@ -15,6 +15,7 @@ from msgspec import UNSET, Raw
 from sessionmanager.core.assembly import Core
 from sessionmanager.core.command import Who
 from sessionmanager.model.entry import Draft
+from sessionmanager.running.garbage import seldom
 from sessionmanager.settings import Settings
 from sessionmanager.settings_loader import load_settings
 from sessionmanager.tiers.cold.protocol import Cold
@@ -76,11 +77,12 @@ def settings_of(folder: Path, **flags: Any) -> Settings:
 
 @asynccontextmanager
 async def opened(folder: Path, **flags: Any) -> AsyncGenerator[Opened]:
-    """The core over guarded tiers, its worker running."""
+    """The core over guarded tiers, its worker running, the collector of cycles as it is in the serving process."""
     async with open_service(settings_of(folder, **flags)) as service:
         bodies = service.core.bodies
         bodies.cold = cold = CountingCold(bodies.cold)
-        yield Opened(service.core, cold)
+        with seldom():
+            yield Opened(service.core, cold)
 
 
 def drafts_of(entries: list[dict[str, Any]]) -> list[Draft]:

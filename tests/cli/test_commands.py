@@ -44,10 +44,10 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def wired(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     """What `serve` and `worker` hand to the wiring."""
     called: list[tuple[str, Any]] = []
-    wiring = types.ModuleType("sessionmanager.wiring")
+    wiring = types.ModuleType("sessionmanager.running.servers")
     vars(wiring)["run_server"] = lambda settings: called.append(("server", settings))
     vars(wiring)["run_worker"] = lambda settings: called.append(("worker", settings))
-    monkeypatch.setitem(sys.modules, "sessionmanager.wiring", wiring)
+    monkeypatch.setitem(sys.modules, "sessionmanager.running.servers", wiring)
     return called
 
 
@@ -172,7 +172,7 @@ def test_a_service_that_fails_is_exit_code_one_whatever_the_server_says(
     def leave(settings: Any) -> None:
         raise SystemExit(left)
 
-    monkeypatch.setattr(sys.modules["sessionmanager.wiring"], "run_server", leave)
+    monkeypatch.setattr(sys.modules["sessionmanager.running.servers"], "run_server", leave)
     assert run(capfd, "serve").code == code
 
 

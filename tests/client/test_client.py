@@ -1,4 +1,4 @@
-"""The client: one method for each thing a caller may do, and the service's errors as the same classes."""
+"""The plain client: a call is one request, and the service's errors come back as the same classes."""
 
 from __future__ import annotations
 
@@ -116,7 +116,8 @@ SENT: list[errors.SessionManagerError] = [
     errors.Invalid([errors.FieldError("/a", "b"), errors.FieldError("", "c")]), errors.VersionConflict(9),
     errors.PreconditionRequired(), errors.RateLimited(), errors.InProgress(), errors.Contended(),
     errors.TierUnavailable("cold", retry_after_seconds=3.0), errors.Draining(), errors.OutcomeUnknown(),
-    errors.UpstreamFailed(),
+    errors.UpstreamFailed(), errors.Full("64"), errors.FloorLost(4), errors.FloorTaken("par_1", 3, 12.0),
+    errors.QuotaExceeded("sessions", 5), errors.JoinTimeout("a", ["asr", "tts"]), errors.DataCorrupt(),
 ]  # fmt: skip
 
 

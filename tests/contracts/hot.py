@@ -6,20 +6,17 @@ said by the copies that R fills in.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-
-import pytest
+from collections.abc import Awaitable, Callable
 
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.head import PARTS, Tombstone
-from sessionmanager.tiers.hot.protocol import HOT_PARTS, Copy, Hot, Ring
+from sessionmanager.tiers.hot.protocol import HOT_PARTS, Copy, Hot
 from sessionmanager.words import Key
+from tests.contracts.hot_bell import HotBellContract
 from tests.support.hot_builders import AS_OF, KEY, OTHER, a_change, a_copy, a_part, a_stored, an_erasure, lines
 
 Pass = Callable[[float], Awaitable[None]]
 LATER = "2026-11-21T12:00:01.500Z"
-RING_SECONDS = 5.0
 
 
 async def fill(hot: Hot, copy: Copy) -> None:
@@ -34,18 +31,7 @@ async def rev_of(hot: Hot, key: Key = KEY) -> int | None:
     return copy and copy.stored.rev
 
 
-async def heard(rings: AsyncIterator[Ring], version: int) -> list[Ring]:
-    """The rings up to the first that says `version` or more."""
-    heard: list[Ring] = []
-    async with asyncio.timeout(RING_SECONDS):
-        async for ring in rings:
-            heard.append(ring)
-            if ring.version >= version:
-                break
-    return heard
-
-
-class HotContract:
+class HotContract(HotBellContract):
     """What every hot tier promises.
 
     A subclass gives the fixtures `hot`, empty and open, and `pass_seconds`, which returns when so much time has gone by
@@ -152,6 +138,43 @@ class HotContract:
         assert archived is not None
         assert sealed.tail == lines(5, 7)
         assert archived.tail == ()
+
+    async def test_sealed_lines_do_not_come_back_with_the_next_commit(self, hot: Hot) -> None:
+        await fill(hot, a_copy(4, tail=lines(1, 6)))
+        await hot.after_commit(a_change(4, tail_from=5), AS_OF)
+        await hot.after_commit(a_change(5, entries=lines(7, 7)), AS_OF)
+        copy = await hot.recall(KEY)
+        assert copy is not None
+        assert copy.tail == lines(5, 7)
+
+    async def test_lines_that_do_not_follow_the_tail_take_its_place(self, hot: Hot) -> None:
+        await fill(hot, a_copy(4, tail=lines(1, 3)))
+        await hot.after_commit(a_change(4, entries=lines(5, 6)), AS_OF)
+        copy = await hot.recall(KEY)
+        assert copy is not None
+        assert copy.tail == lines(5, 6)
+
+    async def test_a_tail_never_ends_before_the_newest_line_however_large_that_is(self, hot: Hot) -> None:
+        huge = lines(3, 3, size=1_000_000)
+        await fill(hot, a_copy(4, tail=lines(1, 2)))
+        await hot.after_commit(a_change(4, entries=huge), AS_OF)
+        copy = await hot.recall(KEY)
+        assert copy is not None
+        assert copy.tail in ((), huge, (*lines(1, 2), *huge))
+        await hot.after_commit(a_change(5, entries=lines(4, 4)), AS_OF)
+        copy = await hot.recall(KEY)
+        assert copy is not None
+        assert copy.tail[-1:] == lines(4, 4)
+        assert len(copy.tail) in (1, 2, 4)
+
+    async def test_a_long_talk_leaves_its_newest_lines_in_the_tail(self, hot: Hot) -> None:
+        await fill(hot, a_copy(1, tail=lines(1, 40)))
+        for rev in range(1, 151):
+            await hot.after_commit(a_change(rev, entries=lines(40 + rev, 40 + rev)), AS_OF)
+        copy = await hot.recall(KEY)
+        assert copy is not None
+        assert copy.tail == lines(191 - len(copy.tail), 190)
+        assert len(copy.tail) >= 9
 
     async def test_a_commit_makes_no_copy_where_there_was_none(self, hot: Hot) -> None:
         """e: a writer that slept must not set what it wrote an hour ago."""
@@ -302,43 +325,3 @@ class HotContract:
         tombstone = Tombstone(erasure_id="erasure-2", erased_at=AS_OF)
         await fill(hot, a_copy(3, stored=Stored(OTHER, 3, 3, {}, tombstone=tombstone)))
         assert await hot.recall(OTHER) is None
-
-    # -- doorbell
-
-    async def test_a_ring_reaches_everybody_who_listens_to_this_session(self, hot: Hot) -> None:
-        async with hot.listen(KEY) as first, hot.listen(KEY) as second, hot.listen(OTHER) as other:
-            await hot.ring(KEY, 3)
-            await hot.ring(OTHER, 8)
-            assert await heard(first, 3) == [Ring(KEY, 3)]
-            assert await heard(second, 3) == [Ring(KEY, 3)]
-            assert await heard(other, 8) == [Ring(OTHER, 8)]
-
-    async def test_a_listener_who_waits_is_woken(self, hot: Hot) -> None:
-        async with hot.listen(KEY) as rings:
-            waiting = asyncio.create_task(heard(rings, 2))
-            await asyncio.sleep(0)
-            await hot.ring(KEY, 2)
-            assert (await waiting)[-1] == Ring(KEY, 2)
-            await hot.ring(KEY, 3)
-            assert (await heard(rings, 3))[-1] == Ring(KEY, 3)
-
-    async def test_a_slow_listener_hears_the_newest_version(self, hot: Hot) -> None:
-        async with hot.listen(KEY) as rings:
-            for version in range(1, 1001):
-                await hot.ring(KEY, version)
-            assert (await heard(rings, 1000))[-1] == Ring(KEY, 1000)
-
-    async def test_who_no_longer_listens_is_no_hindrance(self, hot: Hot) -> None:
-        async with hot.listen(KEY) as rings:
-            pass
-        await hot.ring(KEY, 1)
-        async with asyncio.timeout(RING_SECONDS):
-            assert [ring async for ring in rings] == []
-
-    async def test_leaving_by_an_error_ends_listening(self, hot: Hot) -> None:
-        with pytest.raises(ZeroDivisionError):
-            async with hot.listen(KEY):
-                raise ZeroDivisionError
-        async with hot.listen(KEY) as rings:
-            await hot.ring(KEY, 4)
-            assert await heard(rings, 4) == [Ring(KEY, 4)]

@@ -23,7 +23,22 @@ pytestmark = pytest.mark.fault
 README: Final = ROOT / "README.md"
 BIN: Final = Path(sys.executable).parent
 RUN_SECONDS: Final = 60
-TARGETS: Final = ("help", "setup", "run", "demo", "test", "lint", "format", "types", "bench", "lock", "clean")
+TARGETS: Final = (
+    "help",
+    "setup",
+    "run",
+    "demo",
+    "test",
+    "services",
+    "services-stop",
+    "typescript",
+    "lint",
+    "format",
+    "types",
+    "bench",
+    "lock",
+    "clean",
+)
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +177,7 @@ def test_the_four_lines_of_the_banner_work_when_pasted(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "target", ["help", "setup", "run", "demo", "test", "lint", "format", "types", "bench", "lock", "clean"]
-)
+@pytest.mark.parametrize("target", TARGETS)
 def test_a_target_of_make_is_there(target: str) -> None:
     make = shutil.which("make")
     assert make is not None

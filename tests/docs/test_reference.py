@@ -19,6 +19,7 @@ from sessionmanager.model.entry import Entry
 from sessionmanager.model.head import PARTS, PUBLIC_PARTS
 from sessionmanager.model.roles import ACTIONS
 from sessionmanager.model.states import TRANSITIONS
+from sessionmanager.services import config as services_config
 from sessionmanager.settings import rows
 from sessionmanager.wire.entries import ENTRY_MEMBERS
 from sessionmanager.words import APPENDABLE_TYPES, ENTRY_TYPES, ROLES, MessageRole
@@ -28,6 +29,10 @@ from tests.support.house import DOCS, PACKAGE, cells
 pytestmark = pytest.mark.unit
 
 REFERENCE: Final = DOCS / "reference"
+SDK: Final = {"SESSIONMANAGER_CONFIG", "SESSIONMANAGER_URL", "SESSIONMANAGER_TOKEN", "SESSIONMANAGER_API_KEY"} | {
+    name for name, _ in services_config.VARIABLES.values()
+}
+"""What clients and services read from their own environment."""
 
 
 class Anything:
@@ -74,7 +79,7 @@ def test_every_query_parameter_is_on_the_page() -> None:
     missing = [
         f"{route.template}: {name}"
         for route in table()
-        for name in route.query.__struct_fields__
+        for name in route.query.__struct_encode_fields__
         if f"`{name}`" not in said and f"`{name}." not in said and f"?{name}=" not in said and f"`{name}=" not in said
     ]
     assert missing == []
@@ -169,11 +174,7 @@ def test_the_pages_that_are_made_are_as_made_now() -> None:
 
 def test_pages_name_settings_and_metrics_that_there_are() -> None:
     names = {row.env for row in rows().values()}
-    known = (
-        names
-        | {f"{name}_FILE" for name in names}
-        | {"SESSIONMANAGER_CONFIG", "SESSIONMANAGER_URL", "SESSIONMANAGER_TOKEN"}
-    )
+    known = names | {f"{name}_FILE" for name in names} | SDK
     metrics = {row.name for row in telemetry.METRICS}
     for page in house.pages():
         if page.is_relative_to(DOCS / "decisions") or page.name in ("requirements.md", "plan.md"):

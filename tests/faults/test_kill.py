@@ -17,9 +17,9 @@ from sessionmanager.client.client import AsyncClient
 from sessionmanager.core.assembly import build_core
 from sessionmanager.core.keyfiles import read_key_file
 from sessionmanager.core.keys import MasterKey
-from sessionmanager.model.timers import INTENT_GRACE_SECONDS
+from sessionmanager.opening import MASTER_KEY_NAME
+from sessionmanager.settings_parts import core_settings
 from sessionmanager.tiers.registry import opener
-from sessionmanager.wiring import MASTER_KEY_NAME, core_settings
 from sessionmanager.words import Key
 from tests.conftest import Profile
 from tests.support.audit import Tiers, audit, explained
@@ -115,7 +115,8 @@ async def _check_tiers(folder: Path, load: Load) -> None:
     """What kills left behind is ended once its grace is over: nothing owed, no orphan, every head its log's fold."""
     settings = settings_for(folder, **TINY)
     master = MasterKey(read_key_file(folder / MASTER_KEY_NAME))
-    late = INTENT_GRACE_SECONDS + 1
+    policy = core_settings(settings).policy
+    step = late = max(policy.intent_grace_seconds, policy.upload_deadline_seconds) + 1
 
     def clock() -> float:
         return time.time() + late
@@ -129,7 +130,7 @@ async def _check_tiers(folder: Path, load: Load) -> None:
             if not await warm.due(FAR, 1):
                 break
             await core.worker.turn()
-            late += INTENT_GRACE_SECONDS + 1
+            late += step
         assert not await warm.due(FAR, 1), "something is owed for ever"
         moved = 0
         for session in load.sent:

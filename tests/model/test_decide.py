@@ -120,14 +120,14 @@ def test_ids_that_the_session_has_are_not_added_again_also_within_a_batch() -> N
     head = commit(a_head(), (said("x"),))
     head = commit(head, decide.transition(head, "activate")) if head.status == "initiated" else head
     drafts = tuple(Draft(type="message", role="user", id=i, content=Raw(b"1")) for i in ("a", "b", "a", "known"))
-    made = decide.append(head, drafts, {"known": 2})
+    made = decide.append(head, drafts, {"known": 2}, NOW)
     assert [draft.id for draft in made.drafts] == ["a", "b"]
     assert made.places == (-1, -2, -1, 2)
     assert made.duplicates == ("a", "known")
 
 
 def test_the_first_append_makes_the_session_active_before_its_own_lines() -> None:
-    made = decide.append(a_head(), (said("x"),), {})
+    made = decide.append(a_head(), (said("x"),), {}, NOW)
     assert [draft.type for draft in made.drafts] == ["status", "message"]
     assert made.places == (-2,)
 

@@ -159,7 +159,7 @@ def test_replaying_the_whole_log_gives_the_head_that_its_commits_made(steps: lis
 
 def _drafts_of(head: Head, step: object) -> tuple[Draft, ...]:
     if isinstance(step, list):
-        return decide.append(head, step, {}).drafts if head.status != "ended" else ()
+        return decide.append(head, step, {}, NOW).drafts if head.status != "ended" else ()
     if isinstance(step, dict):
         patch = Raw(msgspec.json.encode(step))
         return decide.patch(head, patch, is_merge=True, expected="*", bounds=decide.Bounds())

@@ -15,23 +15,45 @@ from sessionmanager.words import ROLES, Key, Role
 
 pytestmark = pytest.mark.unit
 
-READS = {"session.list", "session.lookup", "session.read", "session.resumable", "entry.read", "stats.read"}
+READS = {
+    "service.read",
+    "participant.read",
+    "feed.read",
+    "feed.tenant",
+    "session.list",
+    "session.lookup",
+    "session.read",
+    "session.resumable",
+    "entry.read",
+    "stats.read",
+}
 CALLER = {
     *("session.create", "session.list", "session.read", "session.resumable", "session.patch", "session.resume"),
     *("session.suspend", "session.end", "entry.append", "entry.read", "health.read"),
+    *("participant.join", "participant.read", "participant.change", "participant.leave", "participant.heartbeat"),
+    *("participant.token", "floor.claim", "floor.release", "feed.read", "feed.tenant", "signal.send", "service.read"),
 }
+JOINING = {"participant.join", "participant.leave", "floor.claim", "floor.release"}
+TAKING_PART = {
+    *("participant.read", "participant.change", "participant.leave", "participant.heartbeat", "participant.token"),
+    *("floor.claim", "floor.release", "feed.read", "signal.send"),
+}
+SERVING = {"service.register", "service.read", "service.remove", "service.heartbeat"}
 EXPECTED: dict[Role, set[str]] = {
     "admin": set(get_args(Action)),
     "operator": {
         *READS,
         *("attachment.read", "erasure.read", "settings.read", "metrics.read", "health.read"),
         *("session.resume", "session.suspend", "session.activate", "session.end", "session.fail", "session.archive"),
-        *("audit.read", "token.mint", "token.revoke"),
+        *("audit.read", "token.mint", "token.revoke", "api_key.make", "api_key.read", "api_key.revoke"),
+        *SERVING,
+        *("webhook.read", "webhook.replay"),
+        *JOINING,
     },
     "agent": CALLER,
     "bridge": CALLER | {"session.lookup", "attachment.read", "attachment.put", "attachment.delete"},
-    "service": {"health.read"},
-    "participant": {"session.read", "session.resumable", "entry.read", "entry.append", "health.read"},
+    "service": {"health.read", *SERVING},
+    "participant": {"session.read", "session.resumable", "entry.read", "entry.append", "health.read", *TAKING_PART},
     "viewer": READS | {"erasure.read", "settings.read", "health.read"},
     "metrics": {"metrics.read", "health.read"},
 }

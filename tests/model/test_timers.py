@@ -9,7 +9,15 @@ from sessionmanager.core.build import with_timers
 from sessionmanager.model import decide, instants
 from sessionmanager.model.head import Head, Intent, Tombstone
 from sessionmanager.model.listing import listing_of, scalar_text
-from sessionmanager.model.timers import Policy, due_now, next_due, tombstone_due
+from sessionmanager.model.timers import (
+    OWED_OBJECTS_MAX,
+    Policy,
+    due_now,
+    finish_at,
+    is_moving,
+    next_due,
+    tombstone_due,
+)
 from tests.model.test_fold import LATER, NOW, a_head, commit, said
 
 pytestmark = pytest.mark.unit
@@ -34,6 +42,59 @@ def test_an_idle_session_is_owed_a_suspend_and_after_a_year_an_archive() -> None
 def test_zero_switches_a_timer_off() -> None:
     head = commit(a_head(), (said("x"),))
     assert next_due(head, "warm", Policy(idle_suspend_seconds=0, archive_after_days=0)) is None
+
+
+@pytest.mark.parametrize("status", ["initiated", "active", "dormant", "ended", "error"])
+def test_by_the_clock_a_session_of_any_status_is_archived(status: str) -> None:
+    head = a_head()
+    ways = {"active": "activate", "dormant": "suspend", "ended": "end", "error": "fail"}
+    if status in ways:
+        head = commit(head, decide.transition(head, ways[status]))  # type: ignore[arg-type]
+    assert head.status == status
+    policy = Policy(idle_suspend_seconds=0, archive_after_days=1.0)
+    quiet_since = head.pulse.last_activity
+    assert due_now(head, "warm", policy, instants.plus(quiet_since, 86_399)) == []
+    assert due_now(head, "warm", policy, instants.plus(quiet_since, 86_400)) == ["archive"]
+
+
+def test_an_ended_session_is_owed_its_end_after_its_retention_wherever_it_lies() -> None:
+    policy = Policy(idle_suspend_seconds=0, archive_after_days=0, retention_days=2.0)
+    head = commit(a_head(), (said("x"),))
+    assert next_due(head, "warm", policy) is None, "nobody loses a session that has not ended"
+    ended = commit(head, decide.transition(head, "end"))
+    at = instants.plus(ended.pulse.ended_at or "", 2 * 86_400)
+    assert next_due(ended, "warm", policy) == next_due(ended, "cold", policy) == at
+    both = replace(ended, profile=replace(ended.profile, expires_at=LATER))
+    assert due_now(both, "cold", policy, at) == ["expire"], "once, though two times have come"
+
+
+def test_what_is_held_back_is_not_due_before_and_what_somebody_asked_for_is() -> None:
+    head = a_head(expires_at=f'"{NOW}"')
+    until = instants.plus(LATER, 2 * 86_400)
+    held = replace(head, work=replace(head.work, held_until=until))
+    assert works(held, 86_400) == ["suspend"]
+    assert sorted(works(held, 2 * 86_400)) == ["archive", "expire", "suspend"]
+    asked = replace(held, work=replace(held.work, archive_asked_by="ops"))
+    assert "archive" in works(asked, 0)
+    assert commit(held, (said("x"),)).work.held_until is None
+
+
+def test_only_a_move_under_way_holds_others_up_and_what_must_be_removed_but_a_bounded_number() -> None:
+    def with_intents(*intents: Intent) -> Head:
+        return replace(a_head(), work=replace(a_head().work, intents=intents))
+
+    owed = Intent(kind="collect", id="c", objects=("o",), at=NOW)
+    assert not is_moving(with_intents(owed))
+    assert is_moving(with_intents(owed, Intent(kind="offload", id="i", objects=(), at=NOW)))
+    assert not is_moving(with_intents(*(owed for _ in range(OWED_OBJECTS_MAX - 1))))
+    assert is_moving(with_intents(*(owed for _ in range(OWED_OBJECTS_MAX))))
+    assert is_moving(with_intents(replace(owed, objects=("o",) * OWED_OBJECTS_MAX)))
+
+
+def test_objects_of_a_move_that_was_given_up_wait_until_no_upload_can_land() -> None:
+    policy = POLICY._replace(intent_grace_seconds=60.0, upload_deadline_seconds=300.0)
+    for kind, objects, seconds in (("offload", ("o",), 60), ("collect", ("o",), 300), ("collect", (), 60)):
+        assert finish_at(Intent(kind=kind, id="i", objects=objects, at=NOW), policy) == instants.plus(NOW, seconds)
 
 
 def test_a_long_tail_is_owed_a_seal_and_many_bodies_in_warm_an_offload() -> None:

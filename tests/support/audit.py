@@ -102,7 +102,7 @@ class _Walk:
         full, tail = self.stored, None
         if self.stored.placement == "cold":
             try:
-                full, tail = await Thaw(self.bodies)(self.stored)
+                full, tail = await Thaw(self.bodies, self.tiers.warm)(self.stored)
             except DataCorrupt as error:
                 self.faults.append(f"the archived body: {error}")
                 return

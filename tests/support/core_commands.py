@@ -137,7 +137,7 @@ class Commands:
 
     def erase(self, name: str) -> Command:
         async def do(core: Core, key: Key, request: RequestKey | None) -> Erasure:
-            return await core.sessions.erase(key, ALICE, request)
+            return (await core.sessions.erase(key, ALICE, request)).erasure
 
         return Command(name, "erase", do, lambda: self.plain.erase(name))
 

@@ -12,8 +12,9 @@ from typing import Final, NamedTuple
 ROOT: Final = Path(__file__).parents[2]
 PACKAGE: Final = ROOT / "sessionmanager"
 DOCS: Final = ROOT / "docs"
-FOLDERS: Final = ("sessionmanager", "tests", "docs", "scripts", "requirements", ".ci")
+FOLDERS: Final = ("sessionmanager", "tests", "docs", "scripts", "requirements", "examples", "clients", ".ci")
 """What is kept of the project, beside the files at its root."""
+MADE: Final = frozenset({"__pycache__", "node_modules", "build"})
 BINARY: Final = frozenset({".pyc", ".png", ".wav", ".gz"})
 
 
@@ -75,7 +76,7 @@ def files() -> Iterator[Path]:
     yield from (path for path in ROOT.iterdir() if path.is_file() and not path.name.startswith((".coverage", ".stamp")))
     for folder in FOLDERS:
         for path in ROOT.joinpath(folder).rglob("*"):
-            if path.is_file() and path.suffix not in BINARY and "__pycache__" not in path.parts:
+            if path.is_file() and path.suffix not in BINARY and not MADE.intersection(path.relative_to(ROOT).parts):
                 yield path
 
 

@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from tests.support.server import EASY
 
+PLAIN: Final = ("-m", "sessionmanager")
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
 BANNER_LINES_MAX: Final = 200
@@ -49,11 +50,22 @@ class Process:
 
 
 @contextmanager
-def serving(folder: Path, **changes: str) -> Iterator[Process]:
-    """`sessionmanager serve` as a process of its own, on a free port, with its data in `folder`."""
-    command = [sys.executable, "-m", "sessionmanager", "serve", "--data-dir", str(folder), "--port", "0", "--json"]
+def serving(
+    folder: Path,
+    *flags: str,
+    program: tuple[str, ...] = PLAIN,
+    outer: Mapping[str, str] | None = None,
+    **changes: str,
+) -> Iterator[Process]:
+    """`sessionmanager serve` as a process of its own, on a free port, with its data in `folder`.
+
+    outer: environment under names of its own (credentials of a cloud). changes: settings. program: what Python runs.
+    """
+    command = [sys.executable, *program, "serve", "--data-dir", str(folder), "--port", "0", "--json"]
+    command += flags
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    environ = {**inherited, **{f"SESSIONMANAGER_{name.upper()}": value for name, value in {**EASY, **changes}.items()}}
+    settings = {f"SESSIONMANAGER_{name.upper()}": value for name, value in {**EASY, **changes}.items()}
+    environ = {**inherited, **(outer or {}), **settings}
     with (folder.parent / f"{folder.name}.log").open("a+") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environ)
         try:

@@ -14,7 +14,7 @@ from sessionmanager.core.assembly import Core, CoreEvents, CoreSettings, build_c
 from sessionmanager.core.command import RequestKey, Who
 from sessionmanager.core.keys import MasterKey
 from sessionmanager.model.entry import Draft
-from sessionmanager.model.timers import INTENT_GRACE_SECONDS, Policy
+from sessionmanager.model.timers import Policy
 from sessionmanager.tiers.cold.directory import open_directory
 from sessionmanager.tiers.hot.memory import Bounds, MemoryHot, open_memory
 from sessionmanager.tiers.warm.sqlite import open_sqlite
@@ -26,7 +26,6 @@ ALICE: Final = Who("alice")
 NOW: Final = 1_795_262_400.0
 BOUND: Final = 4
 """Lines of a tail that is sealed."""
-GRACE_SECONDS: Final = INTENT_GRACE_SECONDS + 1
 POLICY: Final = Policy(
     idle_suspend_seconds=0,
     archive_after_days=0,
@@ -37,6 +36,7 @@ POLICY: Final = Policy(
     node_fanout=2,
 )
 """Tiny bounds, so that a dozen lines make a tree; no timer by the clock, so that nothing is owed but what moves owe."""
+GRACE_SECONDS: Final = POLICY.intent_grace_seconds + 1
 
 
 class Clock:

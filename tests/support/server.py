@@ -19,6 +19,7 @@ from sessionmanager.model.roles import ALL_TENANTS, Actor
 from sessionmanager.settings import Settings
 from sessionmanager.settings_loader import load_settings
 from sessionmanager.wiring import Service, open_service
+from tests.support.streams import leaving_streams
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ SESSION_MEMBERS: Final = {
     *("media_format", "bridge_type", "labels", "created_at", "updated_at", "last_activity", "ended_at"),
     *("end_reason", "expires_at", "resumed_count", "current_turn", "entry_count", "error_count", "last_error"),
     *("metadata", "context", "realtime", "audio", "participants", "calls", "floor", "room"),
-    *("required_services", "registered_services", "ready_services", "parent"),
+    *("required_services", "registered_services", "ready_services", "services", "parent"),
 }
 """What a session shows, entries apart."""
 SYSTEM: Final = Actor(ALL_TENANTS, "tests", frozenset(("admin",)))
@@ -179,7 +180,7 @@ class Served:
         except BaseException:
             self._runner.close()
             raise
-        transport = httpx2.ASGITransport(self.service.app)
+        transport = httpx2.ASGITransport(leaving_streams(self.service.app))
         self.client = httpx2.AsyncClient(transport=transport, base_url="http://service.test")
         self.admin = self.caller()
 

@@ -9,8 +9,7 @@ import pytest
 
 from sessionmanager.deadline import deadline
 from sessionmanager.errors import AlreadyExists, DataCorrupt, NotFound, OutcomeUnknown, RevConflict, TierUnavailable
-from tests.support.faulty import Held
-from tests.support.guard_bench import DOWN, LIMITS, Bench, status
+from tests.support.guard_bench import DOWN, Bench, status
 from tests.support.virtual_loop import on_virtual_time
 
 pytestmark = pytest.mark.unit
@@ -134,80 +133,6 @@ async def test_a_time_out_of_the_tier_itself_is_not_taken_for_ours() -> None:
     with pytest.raises(TimeoutError, match="driver"):
         await bench.guard.read("get", call())
     assert bench.guard.state()["last_error"] == "TimeoutError"
-
-
-# -- writes
-
-
-@on_virtual_time
-async def test_a_write_without_an_answer_in_time_is_not_known_and_goes_on() -> None:
-    bench = Bench()
-    held = bench.faulty.hold_before("put")
-    with pytest.raises(OutcomeUnknown):
-        await bench.put(7)
-    assert bench.loop.time() == pytest.approx(1.0)
-    assert bench.guard.in_flight == 1
-    assert bench.box.value == 0
-    held.release()
-    assert await bench.guard.drain(1.0) == 0
-    assert bench.box.value == 7
-    assert bench.noted.calls == [("put", "timeout"), ("put", "late")]
-    assert bench.guard.state()["failures"] == 1
-
-
-@on_virtual_time
-async def test_a_write_that_was_given_up_and_then_fails_is_counted_once() -> None:
-    bench = Bench()
-    held = Held()
-
-    async def call() -> None:
-        await held.stop()
-        raise DOWN
-
-    with pytest.raises(OutcomeUnknown):
-        await bench.guard.write("put", call())
-    held.release()
-    assert await bench.guard.drain(1.0) == 0
-    assert bench.guard.state()["failures"] == 1
-
-
-@on_virtual_time
-async def test_a_write_goes_on_when_its_caller_is_cancelled() -> None:
-    bench = Bench()
-    held = bench.faulty.hold_before("put")
-    caller = asyncio.create_task(bench.put(7))
-    await held.reached.wait()
-    caller.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await caller
-    assert bench.guard.in_flight == 1
-    held.release()
-    assert await bench.guard.drain(1.0) == 0
-    assert bench.box.value == 7
-    assert bench.noted.calls == [("put", "ok")]
-
-
-@on_virtual_time
-async def test_a_write_that_was_applied_and_then_lost_is_not_known() -> None:
-    bench = Bench()
-    bench.faulty.hold_after("put")
-    with deadline(0.2), pytest.raises(OutcomeUnknown):
-        await bench.put(7)
-    assert bench.box.value == 7
-
-
-@on_virtual_time
-async def test_writes_that_were_given_up_are_bounded() -> None:
-    bench = Bench(LIMITS._replace(failures_max=100))
-    held = [bench.faulty.hold_before("put") for _ in range(4)]
-    ends = await asyncio.gather(*(bench.put(n) for n in range(4)), return_exceptions=True)
-    assert [type(end) for end in ends] == [OutcomeUnknown] * 4
-    with pytest.raises(TierUnavailable, match="too many"):
-        await bench.get()
-    for one in held:
-        one.release()
-    assert await bench.guard.drain(1.0) == 0
-    await bench.get()
 
 
 # -- calls at once

@@ -15,7 +15,8 @@ from sessionmanager.model.head import Head, KeyRing, Profile, Pulse
 from sessionmanager.tiers.hot.memory import FLOORS_PER_SESSION, MemoryHot, open_memory
 from sessionmanager.tiers.hot.protocol import Copy, Hot, Ring
 from sessionmanager.words import Key
-from tests.contracts.hot import HotContract, fill, heard, rev_of
+from tests.contracts.hot import HotContract, fill, rev_of
+from tests.contracts.hot_bell import heard
 from tests.support.hot_builders import AS_OF, AS_OF_SECONDS, KEY, OTHER, a_change, a_copy, a_stored, lines
 from tests.support.virtual_loop import on_virtual_time
 
@@ -99,6 +100,22 @@ async def test_copies_stay_within_their_bytes(clock: Clock) -> None:
             await hot.drop(key(number))
         await hot.drop(KEY)
         assert (hot.sessions_held, hot.bytes_held) == (0, 0)
+
+
+async def test_a_copy_weighs_the_same_however_it_became_what_it_is(clock: Clock) -> None:
+    async with open_memory("memory://", clock=clock, tail_entries_max=10) as hot:
+        assert isinstance(hot, MemoryHot)
+        await fill(hot, a_copy(1, tail=lines(1, 8, size=300)))
+        for rev in range(1, 9):
+            added = lines(rev + 8, rev + 8, size=100 * rev)
+            await hot.after_commit(a_change(rev, entries=added, tail_from=rev), AS_OF)
+        grown, weight = await hot.recall(KEY), hot.bytes_held
+        assert grown is not None
+        assert [line.seq for line in grown.tail] == list(range(8, 17))
+        await hot.drop(KEY)
+        assert hot.bytes_held == 0
+        await fill(hot, grown)
+        assert (await hot.recall(KEY), hot.bytes_held) == (grown, weight)
 
 
 async def test_a_copy_over_all_the_bytes_is_not_kept_and_costs_the_others_nothing(clock: Clock) -> None:

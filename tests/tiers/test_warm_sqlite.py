@@ -16,7 +16,7 @@ from sessionmanager.tiers.warm import sqlite, sqlite_writer
 from sessionmanager.tiers.warm.protocol import ListQuery, Position, TrailQuery, Warm
 from sessionmanager.tiers.warm.sqlite import open_sqlite
 from sessionmanager.tiers.warm.sqlite_files import path_of
-from sessionmanager.tiers.warm.sqlite_trail import BATCH_MAX
+from sessionmanager.tiers.warm.sqlite_trail import BATCH_BYTES
 from sessionmanager.words import Key
 from tests.contracts.warm import WarmContract
 from tests.support.builders import KEY, T0, T3, a_change, a_commit_id, a_key_record, a_line, a_listing, a_trail, lines
@@ -167,12 +167,45 @@ async def test_a_page_of_a_trail_costs_the_same_at_any_depth(url: str) -> None:
             query = query._replace(before=page.next)
 
 
-async def test_a_line_of_the_trail_is_never_among_more_than_a_batch_holds(url: str) -> None:
+async def test_a_row_of_the_trail_takes_lines_of_many_commits_and_no_more_than_it_holds(url: str) -> None:
     faults = Faults()
     async with open_sqlite(url, factory=faults.factory()) as warm:
-        await warm.note([a_trail(None)] * (2 * BATCH_MAX + 1))
-        assert faults.writer.execute("SELECT count(*) FROM trail").fetchone() == (3,)
-        assert len((await warm.trail(TrailQuery("acme", 1000))).items) == 2 * BATCH_MAX + 1
+        for rev in range(100):
+            await warm.commit(a_change(rev=rev, trail=a_trail(version=rev + 1)))
+        await warm.note([a_trail(None)] * 500)
+        rows = faults.writer.execute("SELECT pos, length(data) FROM trail ORDER BY pos").fetchall()
+        assert 3 < len(rows) < 20
+        assert max(size for _, size in rows) < BATCH_BYTES + 100
+        assert len((await warm.trail(TrailQuery("acme", 1000))).items) == 600
+
+
+async def test_a_row_of_the_trail_goes_on_after_the_file_was_opened_again(url: str) -> None:
+    for rev in range(5):
+        faults = Faults()
+        async with open_sqlite(url, factory=faults.factory()) as warm:
+            trail = a_trail(at=T3 if rev % 2 else T0, version=rev + 1)
+            await warm.commit(a_change(rev=rev, trail=trail, commit_id=a_commit_id(str(rev))))
+            assert faults.writer.execute("SELECT count(*) FROM trail").fetchone() == (1,)
+            found = (await warm.trail(TrailQuery("acme", 10))).items
+            assert [(line.version, line.at) for _, line in found] == [
+                (at + 1, T3 if at % 2 else T0) for at in range(rev, -1, -1)
+            ]
+            assert await warm.find_commit(KEY, 0, a_commit_id("0")) == 1
+
+
+async def test_what_a_failed_transaction_has_taught_the_trail_is_forgotten(url: str) -> None:
+    """Places and words that it gave out are not in the file; a lasting memory of them would point at nothing."""
+    faults = Faults()
+    async with open_sqlite(url, commit_in="loop", factory=faults.factory()) as warm:
+        await warm.commit(a_change(trail=a_trail(version=1)))
+        faults.fail("COMMIT", sqlite3.SQLITE_FULL, "SQLITE_FULL")
+        with pytest.raises(TierUnavailable):
+            await warm.commit(a_change(rev=1, trail=a_trail(actor="somebody new", version=2)))
+        await warm.commit(a_change(rev=1, trail=a_trail(actor="another", version=3)))
+        await warm.commit(a_change(rev=2, trail=a_trail(actor="somebody new", version=4)))
+        found = [line for _, line in (await warm.trail(TrailQuery("acme", 10))).items]
+        assert [(line.actor, line.version) for line in found[:2]] == [("somebody new", 4), ("another", 3)]
+        assert [line.version for line in found] == [4, 3, 1]
 
 
 async def test_the_first_seq_of_an_entry_id_stands(url: str) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from time import perf_counter
 
 from sessionmanager.api.conditional import etag
-from sessionmanager.api.context import REPLAYED, Api, receipt_reply, request_key, session_key, who
+from sessionmanager.api.context import REPLAYED, Api, receipt_reply, request_key, session_key, tier_headers, who
 from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.reply import JSON, RawHeaders, Reply
 from sessionmanager.errors import FieldError, Malformed
@@ -33,6 +34,7 @@ class AttachmentRoutes:
         return Reply(201, written.answer, headers)
 
     async def get(self, ex: Exchange) -> Reply:
+        began = perf_counter()
         found, data = await self._attachments.get(session_key(ex), ex.params["name"])
         headers: RawHeaders = [
             (b"content-type", found.content_type.encode("ascii", "replace")),
@@ -40,6 +42,7 @@ class AttachmentRoutes:
             (b"content-security-policy", b"sandbox; default-src 'none'"),
             (b"etag", f'"{found.sha256}"'.encode()),
             (b"repr-digest", f"sha-256=:{_base64(found.sha256)}:".encode()),
+            *tier_headers("cold", began),
         ]
         return Reply(200, data, headers)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from time import perf_counter
 
+import msgspec
+
 from sessionmanager.api.context import (
     Api,
+    check_min_version,
     drafts_of,
     encode,
     receipt_reply,
@@ -16,6 +19,7 @@ from sessionmanager.api.context import (
 )
 from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.reply import Reply
+from sessionmanager.core.command import Receipt
 from sessionmanager.core.history import Range
 from sessionmanager.core.keys import CursorCodec
 from sessionmanager.core.reads import View, join_entries
@@ -24,6 +28,7 @@ from sessionmanager.wire.requests import AppendBody
 from sessionmanager.words import Key
 
 FAR = 2**53
+_receipt = msgspec.json.Decoder(Receipt)
 
 
 class LogRoutes:
@@ -36,7 +41,8 @@ class LogRoutes:
     async def append(self, ex: Exchange) -> Reply:
         sent = await ex.read(AppendBody)
         written = await self._sessions.append(session_key(ex), drafts_of(sent.entries), who(ex), await request_key(ex))
-        return receipt_reply(written, 201 if written.committed or written.replayed else 200)
+        said = _receipt.decode(written.answer)
+        return receipt_reply(written, 201 if len(said.seqs or ()) > len(said.duplicates or ()) else 200)
 
     async def entries(self, ex: Exchange) -> Reply:
         began = perf_counter()
@@ -54,6 +60,7 @@ class LogRoutes:
         if not found.done:
             after, before = (span.after, found.reached) if span.descending else (found.reached, span.before)
             cursor = entries_cursor(self._api.cursors, key, after, before, span.types, span.descending)
+        check_min_version(ex, stored.version)
         tier = "cold" if stored.placement == "cold" else "warm"
         headers = view_headers(View(stored, (), tier), began)
         body = b'{"items":[%b],"next_cursor":%b}' % (join_entries(found.lines), encode(cursor))

@@ -9,17 +9,35 @@ from typing import NamedTuple
 from msgspec import UNSET
 
 from sessionmanager.api.conditional import etag
-from sessionmanager.api.context import REPLAYED, Api, encode, receipt_reply, request_key, session_key, view_headers, who
+from sessionmanager.api.context import (
+    REPLAYED,
+    Api,
+    check_min_version,
+    encode,
+    receipt_reply,
+    request_key,
+    session_key,
+    tier_headers,
+    view_headers,
+    who,
+)
 from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.reply import Reply, json_reply
+from sessionmanager.api.routes.context import render_context
 from sessionmanager.api.routes.log import FAR, entries_cursor
+from sessionmanager.api.routes.participants import ParticipantRoutes
+from sessionmanager.core.context import Contexts, lines_for
 from sessionmanager.core.history import Range
+from sessionmanager.core.participants import participant_of
 from sessionmanager.core.reads import View, join_entries, render_session, within
-from sessionmanager.core.sessions import open_calls
+from sessionmanager.core.sessions import Resumed, open_calls
 from sessionmanager.errors import SessionManagerError
 from sessionmanager.model.entry import StoredEntry
 from sessionmanager.model.head import Head
+from sessionmanager.model.participants import find
 from sessionmanager.model.states import Transition
+from sessionmanager.model.window.window import BYTES_PER_TOKEN, Asked
+from sessionmanager.wire.context import CONTEXT_TOKENS_MAX
 from sessionmanager.wire.queries import Resumable
 from sessionmanager.wire.requests import EndBody, FailBody, NoFields, ResumeBody
 from sessionmanager.words import Key
@@ -41,19 +59,19 @@ class ResumeRoutes:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._sessions = api.core.sessions
+        self._contexts = Contexts(api.core.reads)
+        self._participants = ParticipantRoutes(api)
 
     async def resumable(self, ex: Exchange) -> Reply:
+        began = perf_counter()
         query = ex.query(Resumable)
         max_age = query.max_age_seconds
         if max_age is None:
-            max_age = await self._default_max_age(ex.tenant)
+            max_age = self._api.core.tenants.max_age_seconds(ex.tenant)
         found = await self._sessions.resumable(session_key(ex), max_age)
+        check_min_version(ex, found.stored.version)
         body = {"resumable": found.reason is None, "reason": found.reason, "age_seconds": found.age_seconds}
-        return json_reply(200, encode(body), (b"etag", etag(found.stored.version)))
-
-    async def _default_max_age(self, tenant: str) -> float | None:
-        settings = await self._api.tenants.settings(tenant)
-        return settings.max_age_seconds or self._sessions.default_max_age_seconds
+        return json_reply(200, encode(body), (b"etag", etag(found.stored.version)), *tier_headers("warm", began))
 
     async def resume(self, ex: Exchange) -> Reply:
         began = perf_counter()
@@ -61,11 +79,17 @@ class ResumeRoutes:
         key = session_key(ex)
         max_age = sent.max_age_seconds
         if max_age is UNSET:
-            max_age = await self._default_max_age(ex.tenant)
+            max_age = self._api.core.tenants.max_age_seconds(ex.tenant)
         wanted = sent.entries if sent.replay in ("tail", "since") else 0
+        asked = _asked(sent)
         try:
             resumed = await self._sessions.resume(
-                key, who(ex), max_age_seconds=max_age, lines=wanted, request=await request_key(ex)
+                key,
+                who(ex),
+                max_age_seconds=max_age,
+                lines=max(wanted, lines_for(asked) if asked else 0),
+                joining=None if sent.participant is None else self._participants.wanted(sent.participant),
+                request=await request_key(ex),
             )
         except SessionManagerError as error:
             self._api.metrics.resume("warm", error.type)
@@ -75,8 +99,12 @@ class ResumeRoutes:
         if stored is not None and stored.rev == view.stored.rev:
             view = view._replace(stored=stored)  # the same head, decoded already
         self._api.metrics.resume(resumed.written.tier, "ok")
-        handed = await self._hand_out(key, view, sent)
-        body = self._render(key, view, handed)
+        newest = view._replace(lines=view.lines[-wanted:] if wanted else ())
+        joined = self._joined(key, resumed, sent)
+        body = self._render(key, newest, await self._hand_out(key, newest, sent), joined)
+        if asked is not None:
+            context = await self._contexts.of_view(key, view, asked)
+            body = b'%b,"context":%b}' % (body[:-1], render_context(context, key, asked, self._api.cursors))
         headers = view_headers(view._replace(tier=resumed.written.tier), began)
         headers[1] = (b"etag", etag(resumed.written.version))
         if resumed.written.replayed:
@@ -99,7 +127,14 @@ class ResumeRoutes:
         before = lines[0].seq if lines else count + 1
         return Handed(lines, before - first, first - 1, before, True)
 
-    def _render(self, key: Key, view: View, handed: Handed) -> bytes:
+    def _joined(self, key: Key, resumed: Resumed, sent: ResumeBody) -> dict[str, object]:
+        """Who has joined with this resume, and its credentials, new in each answer."""
+        if sent.participant is None:
+            return {"participant": None, "token": None, "livekit": None}
+        person = find(resumed.view.stored.head, participant_of(resumed.written.answer))
+        return {"participant": person, **self._participants.credentials(key, person, sent.participant.token_seconds)}
+
+    def _render(self, key: Key, view: View, handed: Handed, joined: dict[str, object]) -> bytes:
         head = view.stored.head
         lines = handed.lines
         entries = join_entries(lines)
@@ -112,9 +147,7 @@ class ResumeRoutes:
             "partial_turn": partial_turn(head),
             "realtime": head.detail.realtime,
             "audio": head.detail.audio,
-            "participant": None,
-            "token": None,
-            "livekit": None,
+            **joined,
             "included": {
                 "from_seq": lines[0].seq if lines else None,
                 "to_seq": lines[-1].seq if lines else None,
@@ -166,14 +199,15 @@ class ResumeRoutes:
 
     async def archive(self, ex: Exchange) -> Reply:
         await ex.read(NoFields)
-        stored = await self._sessions.archive(session_key(ex), who(ex))
-        body = {
-            "id": stored.key.id,
-            "version": stored.version,
-            "status": stored.head.status,
-            "placement": stored.placement,
-        }
-        return json_reply(202, encode(body), (b"etag", etag(stored.version)))
+        return receipt_reply(await self._sessions.archive(session_key(ex), who(ex), await request_key(ex)), 202)
+
+
+def _asked(sent: ResumeBody) -> Asked | None:
+    """The window that a resume hands out beside its entries, within the same bounds; None where no model is named."""
+    if sent.for_ is None:
+        return None
+    tokens = CONTEXT_TOKENS_MAX if sent.max_bytes is UNSET else sent.max_bytes // BYTES_PER_TOKEN
+    return Asked(sent.for_, max(1, sent.entries), min(max(1, tokens), CONTEXT_TOKENS_MAX))
 
 
 def partial_turn(head: Head) -> dict[str, object] | None:

@@ -27,5 +27,5 @@ class ServiceRoutes:
         return json_reply(200 if ready["status"] == "ready" else 503, encode(ready), NO_STORE)
 
     async def metrics(self, ex: Exchange) -> Reply:
-        media, page = self._api.metrics.render(ex.header("Accept"))
+        media, page = await self._api.metrics.page(ex.header("Accept"))
         return Reply(200, page, [(b"content-type", media.encode()), NO_STORE])

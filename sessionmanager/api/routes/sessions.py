@@ -16,13 +16,16 @@ from sessionmanager.api.context import (
     expected,
     request_key,
     session_key,
+    tier_headers,
     view_headers,
     who,
 )
 from sessionmanager.api.exchange import Exchange
+from sessionmanager.api.pages import Pages
 from sessionmanager.api.reply import JSON, RawHeaders, Reply, json_reply
+from sessionmanager.api.routes.services import until_ready
 from sessionmanager.core.command import Written
-from sessionmanager.core.reads import join_entries, render_session, render_summary, within
+from sessionmanager.core.reads import render_session, render_summary, within
 from sessionmanager.errors import FieldError, Invalid, Malformed
 from sessionmanager.fields import SETTABLE
 from sessionmanager.model.listing import LOOKUP_FIELDS, metadata_term, term
@@ -30,6 +33,7 @@ from sessionmanager.tiers.warm.protocol import ListQuery, Position
 from sessionmanager.wire.common import pointer
 from sessionmanager.wire.queries import GetSession, ListSessions, Lookup
 from sessionmanager.wire.requests import NewSession
+from sessionmanager.wire.services import CreateSession
 from sessionmanager.words import Key
 
 _members = msgspec.json.Decoder(dict[str, Raw])
@@ -46,8 +50,10 @@ class SessionRoutes:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._sessions = api.core.sessions
+        self._pages = Pages()
 
     async def create(self, ex: Exchange) -> Reply:
+        seconds = ex.query(CreateSession).wait_seconds
         sent = await ex.read(NewSession)
         body = await ex.body()
         members = _members.decode(msgspec.json.format(body, indent=-1)) if body else {}
@@ -59,7 +65,11 @@ class SessionRoutes:
             drafts_of(sent.entries),
             who(ex),
             await request_key(ex),
+            sent.required_services,
         )
+        if seconds and sent.required_services:
+            await until_ready(self._api, ex, key, seconds)
+            written = written._replace(stored=None)
         return await self._session_reply(key, written, 201, ex)
 
     async def _session_reply(self, key: Key, written: Written, status: int, ex: Exchange) -> Reply:
@@ -88,9 +98,9 @@ class SessionRoutes:
         headers = view_headers(view, began)
         if none_match is not None and matches(none_match, view.stored.version):
             return Reply(304, b"", headers[1:])
-        lines = view.lines if query.max_bytes is None else within(view.lines, query.max_bytes)
-        parts = (render_session(view.stored, stale=view.stale), b',"entries":[', join_entries(lines), b"]}")
-        return Reply(200, b"".join(parts), headers)
+        if query.max_bytes is not None:
+            view = view._replace(lines=within(view.lines, query.max_bytes))
+        return Reply(200, self._pages.body(view), headers)
 
     async def patch(self, ex: Exchange) -> Reply:
         patch = await ex.read_raw()
@@ -111,9 +121,13 @@ class SessionRoutes:
 
     async def erase(self, ex: Exchange) -> Reply:
         key = session_key(ex)
-        erasure = await self._sessions.erase(key, who(ex), await request_key(ex))
+        erasure, replayed = await self._sessions.erase(key, who(ex), await request_key(ex))
+        self._pages.forget(key)
         body = encode({"id": key.id, "erasure_id": erasure.erasure_id})
-        return json_reply(202, body, (b"location", f"/erasures/{erasure.erasure_id}".encode()))
+        headers: RawHeaders = [JSON, (b"location", f"/erasures/{erasure.erasure_id}".encode())]
+        if replayed:
+            headers.append(REPLAYED)
+        return Reply(202, body, headers)
 
     async def erasure(self, ex: Exchange) -> Reply:
         return json_reply(200, encode(await self._sessions.erasure(ex.tenant, ex.params["erasure_id"])))
@@ -156,13 +170,15 @@ class SessionRoutes:
         return json_reply(200, b'{"items":[%b],"next_cursor":%b}' % (items, encode(cursor)))
 
     async def lookup(self, ex: Exchange) -> Reply:
+        began = perf_counter()
         query = ex.query(Lookup)
         given = [(name, value) for name in LOOKUP_FIELDS if (value := getattr(query, name)) is not None]
         if len(given) != 1:
             errors = [FieldError(f"query/{name}", "give exactly one of these") for name in LOOKUP_FIELDS]
             raise Malformed(f"give exactly one of {', '.join(LOOKUP_FIELDS)}", errors)
         stored = await self._sessions.lookup(ex.tenant, *given[0])
-        return json_reply(200, render_summary(stored), (b"etag", etag(stored.version)))
+        headers = tier_headers("warm", began)
+        return json_reply(200, render_summary(stored), (b"etag", etag(stored.version)), *headers)
 
 
 def _merge_patch(patch: Raw) -> tuple[Raw, int | None]:

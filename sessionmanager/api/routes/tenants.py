@@ -7,18 +7,20 @@ from collections import Counter
 from msgspec import UNSET
 from msgspec.structs import asdict
 
-from sessionmanager.api.context import Api, encode
+from sessionmanager.api.context import REPLAYED, Api, begin, encode
 from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.reply import Reply, json_reply
-from sessionmanager.core import tenants
-from sessionmanager.core.tokens import is_text
-from sessionmanager.errors import FieldError, Malformed
+from sessionmanager.core.tenancy import tenants
+from sessionmanager.core.tenancy.requests import Begun
+from sessionmanager.core.tokens import is_tenant, is_text
+from sessionmanager.errors import FieldError, Forbidden, Malformed
 from sessionmanager.model import instants
 from sessionmanager.model.change import Trail
-from sessionmanager.model.roles import check_tenant
+from sessionmanager.model.roles import ALL_TENANTS, Actor, check_tenant
 from sessionmanager.tiers.warm.protocol import TrailQuery
 from sessionmanager.wire.queries import ListAudit, RevokeTokens
 from sessionmanager.wire.requests import TenantSettings, TokenBody
+from sessionmanager.words import Key
 
 NO_STORE = (b"cache-control", b"no-store")
 
@@ -43,15 +45,24 @@ class TenantRoutes:
 
     async def mint(self, ex: Exchange) -> Reply:
         sent = await ex.read(TokenBody)
+        tenant = ex.tenant if sent.tenant is UNSET else sent.tenant
+        check_tenant(ex.actor, tenant)
+        epoch = 0
+        if sent.participant is not UNSET and sent.session is not UNSET:
+            person = await self._api.core.participants.present(Key(tenant, sent.session), sent.participant)
+            epoch = person.epoch
+        # Before the key, so that a refusal keeps none; on a repeat a new one, for no credential is ever stored.
         minted = self._api.tokens.mint(
             ex.actor,
             subject=sent.subject,
             roles=sent.roles,
-            tenant=ex.tenant if sent.tenant is UNSET else sent.tenant,
+            tenant=tenant,
             sid=None if sent.session is UNSET else sent.session,
             pid=None if sent.participant is UNSET else sent.participant,
+            epoch=epoch,
             **({} if sent.ttl_seconds is UNSET else {"ttl_seconds": sent.ttl_seconds}),
         )
+        begun = await begin(ex, self._api)
         await self._note(ex, "token.mint")
         body = {
             "token": minted.token,
@@ -60,35 +71,59 @@ class TenantRoutes:
             "roles": sent.roles,
             "expires_at": instants.from_ms(minted.expires_at * 1000),
         }
-        return json_reply(201, encode(body), NO_STORE)
+        return json_reply(201, encode(body), NO_STORE, *_marks(begun))
 
     async def revoke(self, ex: Exchange) -> Reply:
-        await self._api.tokens.revoke(ex.actor, jti=ex.params["jti"], tenant=ex.tenant)
-        await self._note(ex, "token.revoke")
-        return Reply(204)
+        return await self._revoke(ex, jti=ex.params["jti"])
+
+    async def _revoke(self, ex: Exchange, **what: str) -> Reply:
+        """Done again on a repeat, as of the moment of the first: whoever was cut off may not have been told."""
+        tokens = self._api.tokens
+        tokens.check_revoke(ex.actor, tenant=ex.tenant, **what)
+        begun = await begin(ex, self._api)
+        at = instants.to_ms(begun.at) / 1000 if begun.replayed else None
+        await tokens.revoke(ex.actor, tenant=ex.tenant, at=at, **what)
+        if not begun.replayed:
+            await self._note(ex, "token.revoke")
+        return Reply(204, b"", list(_marks(begun)))
 
     async def revoke_subject(self, ex: Exchange) -> Reply:
         query = ex.query(RevokeTokens)
         if query.subject is None or not is_text(query.subject):
             raise Malformed("query/subject: say whose tokens", [FieldError("query/subject", "required, a subject")])
-        await self._api.tokens.revoke(ex.actor, subject=query.subject, tenant=ex.tenant)
-        await self._note(ex, "token.revoke")
-        return Reply(204)
+        return await self._revoke(ex, subject=query.subject)
 
     async def get_settings(self, ex: Exchange) -> Reply:
         check_tenant(ex.actor, ex.params["tenant"])
-        return self._settings(await self._api.tenants.settings(ex.params["tenant"]))
+        return _settings(await self._api.core.tenants.settings(ex.params["tenant"]))
 
     async def put_settings(self, ex: Exchange) -> Reply:
-        check_tenant(ex.actor, ex.params["tenant"])
+        tenant = ex.params["tenant"]
+        check_tenant(ex.actor, tenant)
+        if not is_tenant(tenant) or tenant == ALL_TENANTS:
+            raise Malformed("path/tenant: not the name of a tenant", [FieldError("path/tenant", "a tenant's name")])
         sent = await ex.read(TenantSettings)
-        settings = tenants.TenantSettings(max_age_seconds=sent.max_age_seconds)
-        kept = await self._api.tenants.put(ex.params["tenant"], settings)
-        await self._note(ex, "settings.put")
-        return self._settings(kept)
+        settings = tenants.TenantSettings(
+            resume_policy=sent.resume_policy,
+            max_age_seconds=sent.max_age_seconds,
+            archive_after_days=sent.archive_after_days,
+            retention_days=sent.retention_days,
+            quotas=tenants.Quotas(**asdict(sent.quotas)),
+        )
+        self._check_quotas(ex.actor, settings.quotas)
+        begun = await begin(ex, self._api)
+        kept = await self._api.core.tenants.put(tenant, settings, begun)
+        if not begun.replayed:
+            await self._note(ex, "settings.put")
+        return _settings(kept, *_marks(begun))
 
-    def _settings(self, settings: tenants.TenantSettings) -> Reply:
-        return json_reply(200, encode(TenantSettings(**asdict(settings))))
+    def _check_quotas(self, actor: Actor, wanted: tenants.Quotas) -> None:
+        """A quota that the service sets is lifted by whoever runs it, not by the tenant that it bounds."""
+        ours = self._api.core.tenants.defaults.quotas
+        for name in ("sessions", "requests_per_second"):
+            bound, value = getattr(ours, name), getattr(wanted, name)
+            if bound is not None and value is not None and value > bound and not actor.all_tenants:
+                raise Forbidden(f"/quotas/{name}: above {bound:g} only by a token for all tenants")
 
     async def stats(self, ex: Exchange) -> Reply:
         counts = await self._api.warm.counts(ex.tenant)
@@ -104,3 +139,12 @@ class TenantRoutes:
         now = self._api.warm.now()
         line = Trail(now, ex.tenant, ex.actor.subject, action, "allowed", request_id=ex.request_id)
         await self._api.warm.note([line])
+
+
+def _settings(settings: tenants.TenantSettings, *headers: tuple[bytes, bytes]) -> Reply:
+    return json_reply(200, encode(settings), *headers)
+
+
+def _marks(begun: Begun) -> tuple[tuple[bytes, bytes], ...]:
+    """The header of an answer to a repeat."""
+    return (REPLAYED,) if begun.replayed else ()

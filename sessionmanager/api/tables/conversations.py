@@ -13,6 +13,7 @@ from sessionmanager.api.routes.resume import ResumeRoutes
 from sessionmanager.api.routing import Handler, Route, Shown
 from sessionmanager.api.tables.shared import ID, KEY, ONE, READ_HEADERS, WRITE, WRITE_HEADERS
 from sessionmanager.wire import answers, queries, requests
+from sessionmanager.wire.context import ResumeWithContext
 
 
 def log_rows(api: Api) -> tuple[Route, ...]:
@@ -38,8 +39,9 @@ def log_rows(api: Api) -> tuple[Route, ...]:
             handler=on.entries,
             summary="Read entries at any depth",
             query=queries.ListEntries,
-            answers=(Shown(200, "A page of entries", answers.EntryPage, headers=READ_HEADERS),),
-            errors=ONE,
+            headers=("Min-Version",),
+            answers=(Shown(200, "A page of entries", answers.EntryPage, headers=READ_HEADERS[:3]),),
+            errors=(*ONE, e.MinVersionAhead),
         ),
     )
 
@@ -61,8 +63,9 @@ def resume_rows(api: Api) -> tuple[Route, ...]:
             handler=on.resumable,
             summary="Whether a resume would be allowed now",
             query=queries.Resumable,
-            answers=(Shown(200, "Yes, or why not", answers.ResumableAnswer, headers=("ETag",)),),
-            errors=ONE,
+            headers=("Min-Version",),
+            answers=(Shown(200, "Yes, or why not", answers.ResumableAnswer, headers=READ_HEADERS[:3]),),
+            errors=(*ONE, e.MinVersionAhead),
         ),
         Route(
             method="POST",
@@ -77,7 +80,7 @@ def resume_rows(api: Api) -> tuple[Route, ...]:
                 Shown(
                     200,
                     "The session, and where it stood",
-                    answers.ResumeAnswer,
+                    ResumeWithContext,
                     headers=(*READ_HEADERS, "Idempotency-Replayed"),
                 ),
             ),
@@ -92,7 +95,8 @@ def resume_rows(api: Api) -> tuple[Route, ...]:
             summary="Move the body to cold now",
             request=requests.NoFields,
             body_required=False,
-            answers=(Shown(202, "It is there, or will be soon", answers.Archiving, headers=("ETag",)),),
+            headers=KEY,
+            answers=(Shown(202, "It is there, or will be soon", answers.Archiving, headers=WRITE_HEADERS),),
             errors=(*ONE, e.IllegalTransition, *WRITE),
         ),
     )
@@ -147,7 +151,7 @@ def attachment_rows(api: Api, bytes_max: int) -> tuple[Route, ...]:
                     "The bytes, as they were put",
                     bytes,
                     ANY_MEDIA,
-                    ("ETag", "Content-Disposition"),
+                    (*READ_HEADERS[:3], "Content-Disposition"),
                 ),
             ),
         ),

@@ -7,7 +7,7 @@ from sessionmanager.api.context import Api
 from sessionmanager.api.routes.service import ServiceRoutes
 from sessionmanager.api.routes.tenants import TenantRoutes
 from sessionmanager.api.routing import Route, Shown
-from sessionmanager.api.tables.shared import WRITE
+from sessionmanager.api.tables.shared import KEY, REPLAYED, WRITE
 from sessionmanager.wire import answers, queries, requests
 
 
@@ -15,6 +15,7 @@ def tenant_rows(api: Api) -> tuple[Route, ...]:
     """What a tenant's people see and set."""
     on = TenantRoutes(api)
     settings = Shown(200, "The settings", requests.TenantSettings)
+    put = Shown(200, "The settings", requests.TenantSettings, headers=REPLAYED)
     return (
         Route(
             method="GET",
@@ -56,7 +57,8 @@ def tenant_rows(api: Api) -> tuple[Route, ...]:
             tag="tenants",
             summary="Replace a tenant's settings",
             request=requests.TenantSettings,
-            answers=(settings,),
+            headers=KEY,
+            answers=(put,),
             errors=(e.NotFound, *WRITE),
         ),
     )
@@ -72,8 +74,9 @@ def _tokens(on: TenantRoutes) -> tuple[Route, ...]:
             tag="tenants",
             summary="Make a token, never above one's own",
             request=requests.TokenBody,
-            answers=(Shown(201, "The token, shown once", answers.TokenAnswer),),
-            errors=(e.NotFound, e.TierUnavailable),
+            headers=KEY,
+            answers=(Shown(201, "The token, shown once", answers.TokenAnswer, headers=REPLAYED),),
+            errors=(e.NotFound, *WRITE),
         ),
         Route(
             method="DELETE",
@@ -82,7 +85,9 @@ def _tokens(on: TenantRoutes) -> tuple[Route, ...]:
             handler=on.revoke,
             tag="tenants",
             summary="Revoke a token",
-            answers=(Shown(204, "It is void"),),
+            body_required=False,
+            headers=KEY,
+            answers=(Shown(204, "It is void", headers=REPLAYED),),
             errors=(e.NotFound, *WRITE),
         ),
         Route(
@@ -92,8 +97,10 @@ def _tokens(on: TenantRoutes) -> tuple[Route, ...]:
             handler=on.revoke_subject,
             tag="tenants",
             summary="Revoke all tokens of a subject",
+            body_required=False,
             query=queries.RevokeTokens,
-            answers=(Shown(204, "They are void"),),
+            headers=KEY,
+            answers=(Shown(204, "They are void", headers=REPLAYED),),
             errors=(e.NotFound, *WRITE),
         ),
     )

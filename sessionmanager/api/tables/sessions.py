@@ -7,7 +7,7 @@ from sessionmanager.api.context import Api
 from sessionmanager.api.routes.sessions import PATCH_MEDIA, SessionRoutes
 from sessionmanager.api.routing import Route, Shown
 from sessionmanager.api.tables.shared import ID, KEY, ONE, READ_HEADERS, WRITE, WRITE_HEADERS
-from sessionmanager.wire import answers, queries, requests
+from sessionmanager.wire import answers, queries, requests, services
 
 
 def session_rows(api: Api) -> tuple[Route, ...]:
@@ -26,9 +26,10 @@ def _finding(on: SessionRoutes) -> tuple[Route, ...]:
             summary="Create a session",
             request=requests.NewSession,
             body_required=False,
+            query=services.CreateSession,
             headers=KEY,
             answers=(Shown(201, "The session", answers.Session, headers=(*WRITE_HEADERS, "Location")),),
-            errors=(e.AlreadyExists, e.Erased, *WRITE),
+            errors=(e.AlreadyExists, e.QuotaExceeded, e.Erased, e.JoinTimeout, *WRITE),
         ),
         Route(
             method="GET",
@@ -56,7 +57,7 @@ def _finding(on: SessionRoutes) -> tuple[Route, ...]:
             handler=on.lookup,
             summary="The live or last session of a caller, callee, room or external id",
             query=queries.Lookup,
-            answers=(Shown(200, "Its summary", answers.Summary, headers=("ETag",)),),
+            answers=(Shown(200, "Its summary", answers.Summary, headers=READ_HEADERS[:3]),),
             errors=(e.NotFound, e.TierUnavailable),
         ),
     )
@@ -107,7 +108,7 @@ def _one(on: SessionRoutes) -> tuple[Route, ...]:
                     202,
                     "It is gone; the receipt says when the last byte is",
                     answers.ErasureAccepted,
-                    headers=("Location",),
+                    headers=("Location", "Idempotency-Replayed"),
                 ),
             ),
             errors=(*ONE, *WRITE),

@@ -13,4 +13,5 @@ ONE: Final = (e.NotFound, e.Erased, e.TierUnavailable, e.DataCorrupt)
 """What asking for one session may end with."""
 KEY: Final = ("Idempotency-Key",)
 READ_HEADERS: Final = ("ETag", "Session-Tier", "Server-Timing", "Age")
-WRITE_HEADERS: Final = ("ETag", "Idempotency-Replayed")
+REPLAYED: Final = ("Idempotency-Replayed",)
+WRITE_HEADERS: Final = ("ETag", *REPLAYED)

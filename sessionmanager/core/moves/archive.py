@@ -2,7 +2,11 @@
 
 1. offload every sealed body   2. intent: the object's name, by compare-and-set   3. put the body (parts and tail), read
 it back   4. list warm's bodies   5. the stub by compare-and-set, only if `rev` is still that of the body   6. look
-again, delete what warm still holds, let the intent go   7. remove the object of an earlier archive.
+again, delete what warm still holds   7. let the intent go; where it names the object of an earlier archive, the
+collector removes that first, once no upload of it can land any more.
+
+By the clock any session is archived after its time, whatever its status, for the status stays and only the placement
+changes; on request only one that nobody is using (`model/states.py`, decision 0018).
 """
 
 from __future__ import annotations
@@ -18,11 +22,13 @@ from sessionmanager.core.ledger import Ledger
 from sessionmanager.core.moves.collect import Collector, collected, holds_intent, with_intents
 from sessionmanager.core.moves.offload import Offloader
 from sessionmanager.core.moves.rehydrate import archived_body
+from sessionmanager.core.moves.upload import Uploads
+from sessionmanager.errors import SessionManagerError
 from sessionmanager.model.change import Trail
 from sessionmanager.model.codec import Stored, sha256
 from sessionmanager.model.entry import StoredEntry, decode_entry
 from sessionmanager.model.head import NULL, Detail, Index, Intent, Ref, Work
-from sessionmanager.model.timers import Policy, due_now
+from sessionmanager.model.timers import Policy, due_now, is_moving
 from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.words import Instant, Key
 
@@ -41,6 +47,7 @@ class Archiver:
         offloader: Offloader,
         collector: Collector,
         policy: Policy,
+        policy_of: Callable[[str], Policy],
         new_body_id: Callable[[], str],
     ) -> None:
         self._ledger = ledger
@@ -49,12 +56,13 @@ class Archiver:
         self._offloader = offloader
         self._collector = collector
         self._policy = policy
+        self._policy_of = policy_of
         self._new_body_id = new_body_id
 
     async def run(self, key: Key) -> bool:
         """Archive if it is due: a year has passed, or somebody asked. Answers whether this run wrote the stub.
 
-        Raises TierUnavailable, OutcomeUnknown: what was begun stands as an intent and is cleaned up by a later run.
+        Raises TierUnavailable, OutcomeUnknown: what was begun is cleaned up by a later run of the collector.
         Cost: one object, and one a segment that has not moved yet.
         """
         if not self._wanted((await self._warm.load(key)).stored):
@@ -67,36 +75,45 @@ class Archiver:
         if declared is None:
             return False
         # Crash here: the intent names an object that may not be there; `collect.py` removes it.
+        uploads = Uploads.of(self._bodies, self._warm.now, declared, intent_id, self._policy)
+        try:
+            listed = await self._move(key, declared, intent_id, name, uploads)
+        except SessionManagerError:
+            await self._collector.give_up(key, intent_id, uploads.begun)
+            raise
+        if listed is None:
+            await self._collector.give_up(key, intent_id, uploads.begun)
+            return False
+        # Crash here: the stub stands; the older object and what warm still holds are garbage that `collect.py` removes.
+        replaced = _object_of(declared.head.work.archived)
+        await self._collector.sweep(key, listed, frozenset() if replaced else frozenset((intent_id,)))
+        return True
+
+    async def _move(self, key: Key, declared: Stored, intent_id: str, name: str, uploads: Uploads) -> list[str] | None:
+        """Steps 3 to 5. Answers what warm held before the stub; None where a commit came between, and no stub is."""
         stored, tail = await self._whole(key, declared)
         if stored is None:
-            await self._collector.finish(key, at_once=True)
-            return False
+            return None
         canonical = archived_body(stored, tail)
-        put = await self._bodies.put_cold(key, stored.head.keys, name, canonical)
+        put = await uploads.put(key, stored.head.keys, name, canonical)
         # Crash here: the object lies in cold, nothing points to it; `collect.py` removes it.
         listed = await self._warm.list_bodies(key)
         pointer = _pointer(put, canonical, tail, intent_id)
-        old = stored.head.work.archived
-        if await self._ledger.amend(key, self._stub(stored.rev, intent_id, pointer)) is None:
-            await self._collector.finish(key, at_once=True)
-            return False
-        # Crash here: the stub stands; the older object and what warm still holds are garbage that `collect.py` removes.
-        if old is not None and old.object is not None:
-            await self._bodies.cold.remove(old.object)
-        await self._collector.sweep(key, listed, frozenset((intent_id,)))
-        return True
+        stub = await self._ledger.amend(key, self._stub(stored.rev, intent_id, pointer))
+        return listed if stub is not None else None
 
     def _wanted(self, stored: Stored) -> bool:
         if stored.tombstone is not None or stored.placement == "cold":
             return False
-        return "archive" in due_now(stored.head, "warm", self._policy, self._warm.now())
+        return "archive" in due_now(stored.head, "warm", self._policy_of(stored.key.tenant), self._warm.now())
 
     def _declare(self, intent_id: str, name: str) -> Callable[[Stored, Instant], Amendment | None]:
         def decide(stored: Stored, now: Instant) -> Amendment | None:
             head = stored.head
-            if not self._wanted(stored) or head.work.intents or head.work.warm_bodies:
+            if not self._wanted(stored) or is_moving(head) or head.work.warm_bodies:
                 return None
-            return Amendment(with_intents(head, (Intent(kind="archive", id=intent_id, objects=(name,), at=now),)))
+            intent = Intent(kind="archive", id=intent_id, objects=(name,), at=now)
+            return Amendment(with_intents(head, (*head.work.intents, intent)))
 
         return decide
 
@@ -114,7 +131,7 @@ class Archiver:
             work = Work(
                 tail_first_seq=head.work.tail_first_seq,
                 archived=pointer,
-                intents=collected(head, intent_id, _object_of(head.work.archived)),
+                intents=collected(head, intent_id, now, _object_of(head.work.archived)),
                 listed_at=head.work.listed_at,
             )
             stub = replace(head, work=work, detail=Detail(), context=NULL, index=Index(), attachments={})

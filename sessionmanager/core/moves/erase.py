@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -19,16 +19,15 @@ from msgspec.structs import replace
 from sessionmanager.core.bodies import Bodies, session_prefix
 from sessionmanager.core.command import RequestKey, Who
 from sessionmanager.core.ledger import Ledger
-from sessionmanager.errors import Contended, Erased, OutcomeUnknown, RevConflict, TierUnavailable
+from sessionmanager.errors import Contended, Erased, KeyReused, OutcomeUnknown, RevConflict, TierUnavailable
 from sessionmanager.model import instants
 from sessionmanager.model.change import Trail
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.head import Tombstone
+from sessionmanager.model.timers import Policy, expiries
 from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.words import Instant, Key
 
-UPLOAD_DEADLINE_SECONDS: Final = 30.0
-"""How long a put that was under way when the tombstone fell may still land."""
 BURIALS_MAX: Final = 100
 RECORD_KIND: Final = "erasure"
 
@@ -44,6 +43,13 @@ class Erasure(Struct, frozen=True, kw_only=True):
     erased_at: Instant
     completed_at: Instant | None = None
     removed_objects: int = 0
+
+
+class Begun(NamedTuple):
+    """An erasure that stands. replayed: an earlier request with this key began it."""
+
+    erasure: Erasure
+    replayed: bool
 
 
 erasure_decoder = msgspec.json.Decoder(Erasure)
@@ -66,27 +72,36 @@ class Eraser:
         lease_seconds: float,
         new_id: Callable[[], str],
         sleep: Callable[[float], Awaitable[None]],
-        upload_deadline_seconds: float = UPLOAD_DEADLINE_SECONDS,
+        policy_of: Callable[[str], Policy],
+        upload_deadline_seconds: float,
     ) -> None:
+        """lease_seconds: of hot copies. upload_deadline_seconds: how long a put under way may still land."""
         self._ledger = ledger
         self._warm = warm
         self._bodies = bodies
         self._lease_seconds = lease_seconds
         self._new_id = new_id
         self._sleep = sleep
+        self._policy_of = policy_of
         self._upload_deadline_seconds = upload_deadline_seconds
 
-    async def begin(self, key: Key, who: Who, request: RequestKey | None) -> Erasure:
-        """Steps 1 and 2. Raises NotFound; Erased, except for a repeat with the same key, which is answered again."""
-        tombstone = await self._bury(key, who, request)
-        assert tombstone is not None, "erased on request"
-        return await self._begun(key, tombstone)
+    async def begin(self, key: Key, who: Who, request: RequestKey | None) -> Begun:
+        """Steps 1 and 2. Raises NotFound; Erased, except for a repeat with the same key, which is answered again;
+        KeyReused, where the key was used for something else."""
+        buried = await self._bury(key, who, request)
+        assert buried is not None, "erased on request"
+        tombstone, replayed = buried
+        return Begun(await self._begun(key, tombstone), replayed)
 
     async def expire(self, key: Key, who: Who) -> Erasure | None:
-        """The same if `expires_at` has passed; it is looked at again under the compare-and-set, since a caller may
-        just have moved it."""
-        tombstone = await self._bury(key, who, None, only_if=_has_expired)
-        return None if tombstone is None else await self._begun(key, tombstone)
+        """The same if its time is over; it is looked at again under the compare-and-set, since a caller may just have
+        moved it. None where it is not, or not any more."""
+
+        def has_expired(stored: Stored, now: Instant) -> bool:
+            return any(at <= now for at in expiries(stored.head, self._policy_of(key.tenant)))
+
+        buried = await self._bury(key, who, None, only_if=has_expired)
+        return None if buried is None else await self._begun(key, buried[0])
 
     async def _begun(self, key: Key, tombstone: Tombstone) -> Erasure:
         self._bodies.forget(key)
@@ -105,21 +120,22 @@ class Eraser:
         request: RequestKey | None,
         *,
         only_if: Callable[[Stored, Instant], bool] = lambda stored, now: True,
-    ) -> Tombstone | None:
-        scope = request.scope.hex() if request is not None else None
+    ) -> tuple[Tombstone, bool] | None:
+        """The tombstone, and whether an earlier request with this key put it there; None where `only_if` says no."""
+        asked = request.scope.hex() + request.request.hex() if request is not None else None
         for _ in range(BURIALS_MAX):
             stored = (await self._warm.load(key)).stored
             if stored.tombstone is not None:
-                if scope is not None and stored.tombstone.request == scope:
-                    return stored.tombstone
-                raise Erased
+                return _asked_before(stored.tombstone, request), True
+            if request is not None and await self._ledger.replay(key, request) is not None:
+                raise KeyReused  # never: what is hashed of a request says that it is a DELETE
             now = self._warm.now()
             if not only_if(stored, now):
                 return None
-            tombstone = Tombstone(erasure_id=self._new_id(), erased_at=now, request=scope)
+            tombstone = Tombstone(erasure_id=self._new_id(), erased_at=now, request=asked)
             trail = Trail(now, key.tenant, who.subject, "erase", "allowed", key.id, stored.version, who.request_id)
             if await self._ledger.bury(key, tombstone, expected_rev=stored.rev, due_at=now, trail=trail):
-                return tombstone
+                return tombstone, False
         raise Contended
 
     async def finish(self, key: Key) -> None:
@@ -168,9 +184,13 @@ class Eraser:
             pass  # another worker has just written the same receipt
 
 
-def _has_expired(stored: Stored, now: Instant) -> bool:
-    expires_at = stored.head.profile.expires_at
-    return expires_at is not None and expires_at <= now
+def _asked_before(tombstone: Tombstone, request: RequestKey | None) -> Tombstone:
+    """The tombstone for whoever asked for it and asks again. Raises Erased, or KeyReused for another request."""
+    if request is None or not (tombstone.request or "").startswith(request.scope.hex()):
+        raise Erased
+    if tombstone.request != request.scope.hex() + request.request.hex():
+        raise KeyReused
+    return tombstone
 
 
 def _receipt(key: Key, tombstone: Tombstone) -> Erasure:

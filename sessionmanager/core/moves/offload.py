@@ -2,8 +2,8 @@
 
 1. intent: the names of all objects, by compare-and-set   2. put each, read it back   3. list warm's bodies   4. one
 compare-and-set: references point to cold, full levels fold into nodes, the intent turns to `collect`   5. look again,
-delete the bodies in warm   6. let the intent go. Whoever finds an old intent gives it up (`collect.py`) and the next
-run begins anew under other names.
+delete the bodies in warm   6. let the intent go. After an error the intent is given up at once, and after a kill by
+whoever finds it old (`collect.py`); the next run begins anew under other names.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from sessionmanager.core.bodies import Bodies, Put, session_prefix
 from sessionmanager.core.build import Amendment
 from sessionmanager.core.ledger import Ledger
 from sessionmanager.core.moves.collect import Collector, collected, holds_intent, with_intents
+from sessionmanager.core.moves.upload import Uploads
 from sessionmanager.errors import SessionManagerError
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.head import Head, Index, Intent, KeyRing, Ref
@@ -29,7 +30,7 @@ from sessionmanager.model.index import (
     relocate,
     replace_folded,
 )
-from sessionmanager.model.timers import Policy
+from sessionmanager.model.timers import Policy, is_moving
 from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.words import Instant, Key
 
@@ -75,40 +76,35 @@ class Offloader:
     async def run(self, key: Key, *, keep: int) -> bool:
         """Move all but the newest `keep` warm bodies. Answers whether anything moved.
 
-        Raises TierUnavailable, OutcomeUnknown: the intent stands and is finished by a later run.
+        Raises TierUnavailable, OutcomeUnknown: what was begun is cleaned up by a later run of the collector.
         """
         stored = (await self._warm.load(key)).stored
-        if stored.tombstone is not None or stored.placement == "cold" or stored.head.work.intents:
+        if stored.tombstone is not None or stored.placement == "cold" or is_moving(stored.head):
             return False
         head = stored.head
         plan = await self._plan(key, head, keep)
         if not plan.refs:
             return False
         intent_id = self._new_body_id()
-        if not await self._declare(key, head.index, intent_id, plan):
+        declared = await self._declare(key, head.index, intent_id, plan)
+        if declared is None:
             return False
         # Crash here: the intent names objects that may not be there; `collect.py` removes what is.
+        uploads = Uploads.of(self._bodies, self._warm.now, declared, intent_id, self._policy)
         try:
-            moved, folds = await self._put(key, head, plan)
+            moved, folds = await self._put(key, head, plan, uploads)
+            # Crash here: all objects lie in cold, nothing points to them; `collect.py` removes them.
+            listed = await self._warm.list_bodies(key)
+            pointed = await self._point(key, intent_id, moved, folds)
         except SessionManagerError:
-            # Perhaps we were given up while we went on: then what we put since is known to nobody but us.
-            if not await self._is_held(key, intent_id):
-                for name in plan.names.values():
-                    await self._bodies.cold.remove(name)
+            await self._collector.give_up(key, intent_id, uploads.begun)
             raise
-        # Crash here: all objects lie in cold, nothing points to them; `collect.py` removes them.
-        listed = await self._warm.list_bodies(key)
-        if not await self._point(key, intent_id, moved, folds):
-            for name in plan.names.values():
-                await self._bodies.cold.remove(name)
+        if not pointed:
+            await self._collector.give_up(key, intent_id, uploads.begun)
             return False
         # Crash here: cold is the truth, warm holds bodies nobody refers to; `collect.py` deletes them.
         await self._collector.sweep(key, listed, frozenset((intent_id,)))
         return True
-
-    async def _is_held(self, key: Key, intent_id: str) -> bool:
-        stored = (await self._warm.load(key)).stored
-        return stored.tombstone is None and holds_intent(stored.head, "offload", intent_id)
 
     async def _plan(self, key: Key, head: Head, keep: int) -> Plan:
         warm = [ref for refs in reversed(head.index.levels) for ref in refs if ref.object is None]
@@ -141,38 +137,38 @@ class Offloader:
                     tree += await self._warm_tree(key, ring, child)
         return [*tree, ref]
 
-    async def _declare(self, key: Key, index: Index, intent_id: str, plan: Plan) -> bool:
+    async def _declare(self, key: Key, index: Index, intent_id: str, plan: Plan) -> Stored | None:
         def decide(stored: Stored, now: Instant) -> Amendment | None:
             head = stored.head
-            if stored.placement == "cold" or head.work.intents or head.index != index:
+            if stored.placement == "cold" or is_moving(head) or head.index != index:
                 return None
             intent = Intent(kind="offload", id=intent_id, objects=tuple(plan.names.values()), at=now)
-            return Amendment(with_intents(head, (intent,)))
+            return Amendment(with_intents(head, (*head.work.intents, intent)))
 
-        return await self._ledger.amend(key, decide) is not None
+        return await self._ledger.amend(key, decide)
 
-    async def _put(self, key: Key, head: Head, plan: Plan) -> tuple[dict[str, Ref], list[Fold]]:
-        moved = {ref.id: await self._put_tree(key, head.keys, ref, plan.names) for ref in plan.refs}
+    async def _put(self, key: Key, head: Head, plan: Plan, uploads: Uploads) -> tuple[dict[str, Ref], list[Fold]]:
+        moved = {ref.id: await self._put_tree(key, head.keys, ref, plan.names, uploads) for ref in plan.refs}
         index = relocate(head.index, moved)
         folds: list[Fold] = []
         for level, body_id in plan.folds:
             oldest = index.levels[level][: self._policy.node_fanout]
             body = node(oldest, body_id)
-            ref = _moved(body.ref, await self._bodies.put_cold(key, head.keys, plan.names[body_id], body.canonical))
+            ref = _moved(body.ref, await uploads.put(key, head.keys, plan.names[body_id], body.canonical))
             folds.append(Fold(level, tuple(child.id for child in oldest), ref))
             index = replace_folded(index, level, len(oldest), ref)
         return moved, folds
 
-    async def _put_tree(self, key: Key, ring: KeyRing, ref: Ref, names: dict[str, str]) -> Ref:
+    async def _put_tree(self, key: Key, ring: KeyRing, ref: Ref, names: dict[str, str], uploads: Uploads) -> Ref:
         canonical = await self._bodies.read(key, ring, ref)
         if ref.level > 0:
             children = [
-                await self._put_tree(key, ring, child, names) if child.object is None else child
+                await self._put_tree(key, ring, child, names, uploads) if child.object is None else child
                 for child in decode_node(canonical)
             ]
             body = node(children, ref.id)
             ref, canonical = body.ref, body.canonical
-        return _moved(ref, await self._bodies.put_cold(key, ring, names[ref.id], canonical))
+        return _moved(ref, await uploads.put(key, ring, names[ref.id], canonical))
 
     async def _point(self, key: Key, intent_id: str, moved: dict[str, Ref], folds: list[Fold]) -> bool:
         def decide(stored: Stored, now: Instant) -> Amendment | None:
@@ -187,7 +183,7 @@ class Offloader:
                 if tuple(ref.id for ref in oldest) != fold.ids:
                     return None
                 index = replace_folded(index, fold.level, len(oldest), fold.ref)
-            work = replace(head.work, intents=collected(head, intent_id), warm_bodies=count_warm(index))
+            work = replace(head.work, intents=collected(head, intent_id, now), warm_bodies=count_warm(index))
             return Amendment(replace(head, index=index, work=work))
 
         return await self._ledger.amend(key, decide) is not None

@@ -16,6 +16,7 @@ from sessionmanager.core.bodies import Bodies
 from sessionmanager.core.build import Amendment
 from sessionmanager.core.ledger import Ledger
 from sessionmanager.core.moves.collect import Collector, collected, holds_intent, with_intents
+from sessionmanager.errors import SessionManagerError
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.entry import StoredEntry
 from sessionmanager.model.head import Head, Index, Intent
@@ -93,10 +94,6 @@ class Sealer:
         declared = await ledger.amend(key, declare)
         if declared is None:
             return False
-        # Crash here: the intent stands, the segment may; collection deletes what no head refers to.
-        await self._write(key, body, nodes)
-        # Crash here: the segment is written, nothing points to it; collection deletes it.
-        listed = await self._warm.list_bodies(key)
 
         def point(now_stored: Stored, now: Instant) -> Amendment | None:
             newest = now_stored.head
@@ -105,10 +102,18 @@ class Sealer:
             fenced = now_stored.rev - now_stored.version != declared.rev - declared.version
             if fenced or not still(newest) or not holds_intent(newest, "seal", intent_id):
                 return None  # a commit sealed inline meanwhile, or another worker has given us up
-            after = with_segment(with_intents(newest, collected(newest, intent_id)), index, body, size)
+            after = with_segment(with_intents(newest, collected(newest, intent_id, now)), index, body, size)
             return Amendment(after, tail_from=after.work.tail_first_seq)
 
-        pointed = await ledger.amend(key, point) is not None
+        # Crash here: the intent stands, the segment may; collection deletes what no head refers to.
+        try:
+            await self._write(key, body, nodes)
+            # Crash here: the segment is written, nothing points to it; collection deletes it.
+            listed = await self._warm.list_bodies(key)
+            pointed = await ledger.amend(key, point) is not None
+        except SessionManagerError:
+            await collector.give_up(key, intent_id)
+            raise
         if not pointed:
             await self._warm.drop_bodies(key, [each.ref.id for each in (body, *nodes)])
             await ledger.amend(key, lambda now_stored, now: _given_up(now_stored, intent_id))

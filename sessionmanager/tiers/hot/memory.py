@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 import time
 from asyncio import Event, create_task, sleep
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import count
@@ -24,9 +24,8 @@ from typing import Final, NamedTuple
 from sessionmanager.errors import TierUnavailable
 from sessionmanager.model.change import Change
 from sessionmanager.model.codec import Stored
-from sessionmanager.model.entry import StoredEntry
 from sessionmanager.model.instants import to_ms
-from sessionmanager.tiers.hot.protocol import HOT_PARTS, Copy, Hot, Ring
+from sessionmanager.tiers.hot.protocol import HOT_PARTS, SIGNALS_WAITING_MAX, Copy, Hot, Ring, Signal
 from sessionmanager.words import Instant, Key
 
 FILL_SECONDS: Final = 3.0
@@ -93,13 +92,23 @@ class Bounds(NamedTuple):
     listeners: int
 
 
-class _Kept(NamedTuple):
-    """A copy, what it weighs, what its tail weighs, and when it is too old to be shown at all."""
+class _Kept:
+    """What is kept of a session, changed in place by its commits: an append costs the same however long the tail is.
 
-    copy: Copy
-    bytes: int
-    tail_bytes: int
-    dies_at: float
+    `copy` is what readers get, made when one asks and never changed. `bytes`, `tail_bytes`: what all of it and its tail
+    weigh. `dies_at`: when it is too old to be shown at all.
+    """
+
+    __slots__ = ("as_of", "bytes", "copy", "dies_at", "stored", "tail", "tail_bytes")
+
+    def __init__(self, copy: Copy) -> None:
+        self.copy: Copy | None = copy
+        self.stored = copy.stored
+        self.tail = deque(copy.tail)
+        self.as_of = copy.as_of
+        self.bytes = 0
+        self.tail_bytes = sum([len(line.data) for line in copy.tail])
+        self.dies_at = 0.0
 
 
 class _Fill(NamedTuple):
@@ -138,7 +147,10 @@ class MemoryHot:
             self._drop(key)
             return None
         self._kept.move_to_end(key)  # its place in the queue, never its age
-        return kept.copy
+        copy = kept.copy
+        if copy is None:
+            copy = kept.copy = Copy(kept.stored, tuple(kept.tail), kept.as_of)
+        return copy
 
     async def begin_fill(self, key: Key) -> str | None:
         now = self._clock()
@@ -160,31 +172,36 @@ class MemoryHot:
         if stored.rev < self._floors.get(key, 0):
             return
         kept = self._kept.get(key)
-        if kept is not None and kept.copy.stored.rev > stored.rev:
+        if kept is not None and kept.stored.rev > stored.rev:
             return
-        tail_bytes = sum(len(line.data) for line in copy.tail)
-        self._keep(_without_private(stored), copy.tail, tail_bytes, copy.as_of, 0)
+        self._drop(key)
+        self._keep(key, _Kept(copy._replace(stored=_without_private(stored))), 0)
 
     async def after_commit(self, change: Change, as_of: Instant) -> None:
         key, rev = change.key, change.rev + 1
         if change.stored.tombstone is not None:
             await self.drop_for_ever(key)
             return
-        self._fills.pop(key, None)
+        if self._fills:
+            self._fills.pop(key, None)
         self._raise_floor(key, rev)
         kept = self._kept.get(key)
-        if kept is None or kept.copy.stored.rev >= rev:
+        if kept is None or kept.stored.rev >= rev:
             return
-        if kept.copy.stored.rev != change.rev:
+        if kept.stored.rev != change.rev:
             self._drop(key)
             return
-        tail, tail_bytes = kept.copy.tail, kept.tail_bytes
-        if change.entries:
-            if tail and tail[-1].seq + 1 != change.entries[0].seq:
-                tail, tail_bytes = (), 0  # the lines between are not ours to guess
-            tail += change.entries
-            tail_bytes += sum(len(line.data) for line in change.entries)
-        self._keep(_carried(kept.copy.stored, change), tail, tail_bytes, as_of, change.tail_from)
+        tail, entries = kept.tail, change.entries
+        if entries:
+            if tail and tail[-1].seq + 1 != entries[0].seq:
+                tail.clear()  # the lines between are not ours to guess
+                kept.tail_bytes = 0
+            tail.extend(entries)
+            kept.tail_bytes += sum([len(line.data) for line in entries])
+        kept.stored = _carried(kept.stored, change)
+        kept.as_of, kept.copy = as_of, None
+        self._bytes -= kept.bytes
+        self._keep(key, kept, change.tail_from)
 
     async def drop(self, key: Key) -> None:
         self._drop(key)
@@ -198,8 +215,12 @@ class MemoryHot:
         for listener in self._listeners.get(key, ()):
             listener.ring(version)
 
+    async def publish(self, key: Key, data: bytes) -> None:
+        for listener in self._listeners.get(key, ()):
+            listener.signal(data)
+
     @asynccontextmanager
-    async def listen(self, key: Key) -> AsyncGenerator[AsyncIterator[Ring]]:
+    async def listen(self, key: Key) -> AsyncGenerator[AsyncIterator[Ring | Signal]]:
         if self._listening >= self._bounds.listeners:
             raise TierUnavailable("hot", "too many listeners on this replica")
         listener = _Listener(key)
@@ -235,29 +256,26 @@ class MemoryHot:
 
     # -- inside
 
-    def _keep(
-        self, stored: Stored, tail: tuple[StoredEntry, ...], tail_bytes: int, as_of: Instant, tail_from: int
-    ) -> None:
-        bounds = self._bounds
-        first, last = 0, len(tail)
-        while first < last and (
-            last - first > bounds.tail_entries or tail_bytes > bounds.tail_bytes or tail[first].seq < tail_from
-        ):
-            tail_bytes -= len(tail[first].data)
-            first += 1
-        if first:
-            tail = tail[first:]
-        key = stored.key
+    def _keep(self, key: Key, kept: _Kept, tail_from: int) -> None:
+        """Put what is kept, and not counted in `_bytes`, within its bounds and at the end of the queue."""
+        entries_max, bytes_max = self._bounds.tail_entries, self._bounds.tail_bytes
+        tail, tail_bytes = kept.tail, kept.tail_bytes
+        while tail and (len(tail) > entries_max or tail_bytes > bytes_max or tail[0].seq < tail_from):
+            tail_bytes -= len(tail.popleft().data)
+            kept.copy = None
+        kept.tail_bytes = tail_bytes
         # Twice the parts: a decoded head holds most of their text once more.
         size = COPY_OVERHEAD_BYTES + tail_bytes + LINE_OVERHEAD_BYTES * len(tail)
-        size += 2 * sum([len(part) for part in stored.parts.values()])
-        self._drop(key)
-        if size > bounds.bytes:
+        size += 2 * sum(map(len, kept.stored.parts.values()))
+        if size > self._bounds.bytes:
+            self._kept.pop(key, None)
             return
-        dies_at = to_ms(as_of) / 1000 + bounds.ttl_seconds
-        self._kept[key] = _Kept(Copy(stored, tail, as_of), size, tail_bytes, dies_at)
+        kept.bytes = size
+        kept.dies_at = to_ms(kept.as_of) / 1000 + self._bounds.ttl_seconds
+        self._kept[key] = kept
+        self._kept.move_to_end(key)
         self._bytes += size
-        while len(self._kept) > bounds.sessions or self._bytes > bounds.bytes:
+        while len(self._kept) > self._bounds.sessions or self._bytes > self._bounds.bytes:
             _, evicted = self._kept.popitem(last=False)
             self._bytes -= evicted.bytes
 
@@ -283,31 +301,45 @@ class MemoryHot:
 
 
 class _Listener:
-    """Rings of one session for one listener: at most one waits, at the highest version rung."""
+    """What one listener has not heard yet: one ring, at the highest version rung, and the newest signals."""
 
     def __init__(self, key: Key) -> None:
         self._key = key
         self._version = 0
+        self._rung = False
+        self._signals: deque[bytes] = deque(maxlen=SIGNALS_WAITING_MAX)
         self._closed = False
         self._changed = Event()
 
     def ring(self, version: int) -> None:
-        self._version = max(version, self._version) if self._changed.is_set() else version
+        self._version = max(version, self._version) if self._rung else version
+        self._rung = True
+        self._changed.set()
+
+    def signal(self, data: bytes) -> None:
+        self._signals.append(data)
         self._changed.set()
 
     def close(self) -> None:
         self._closed = True
         self._changed.set()
 
-    def __aiter__(self) -> AsyncIterator[Ring]:
+    def __aiter__(self) -> AsyncIterator[Ring | Signal]:
         return self
 
-    async def __anext__(self) -> Ring:
+    async def __anext__(self) -> Ring | Signal:
         await self._changed.wait()
         if self._closed:
             raise StopAsyncIteration
-        self._changed.clear()
-        return Ring(self._key, self._version)
+        heard: Ring | Signal
+        if self._rung:
+            self._rung = False
+            heard = Ring(self._key, self._version)
+        else:
+            heard = Signal(self._key, self._signals.popleft())
+        if not self._signals:
+            self._changed.clear()
+        return heard
 
 
 def _stands(fill: _Fill, now: float) -> bool:

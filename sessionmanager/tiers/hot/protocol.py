@@ -21,6 +21,10 @@ HOT_PARTS = ("pulse", "profile", "detail", "context", "work")
 """Parts that a copy holds. Wrapped keys never leave warm, and the index is of use only beside them."""
 
 
+SIGNALS_WAITING_MAX = 64
+"""Signals kept for a listener that does not come for them."""
+
+
 class Copy(NamedTuple):
     """A head and the newest lines of its log, contiguous up to the last one.
 
@@ -37,6 +41,13 @@ class Ring(NamedTuple):
 
     key: Key
     version: int
+
+
+class Signal(NamedTuple):
+    """Somebody said something that nobody keeps. May be lost, never comes twice to one listener."""
+
+    key: Key
+    data: bytes
 
 
 class Hot(Protocol):
@@ -71,6 +82,11 @@ class Hot(Protocol):
         """Tell listeners of this session, on every replica."""
         ...
 
-    def listen(self, key: Key) -> AbstractAsyncContextManager[AsyncIterator[Ring]]:
-        """Rings of one session from now on; at most one is kept waiting."""
+    async def publish(self, key: Key, data: bytes) -> None:
+        """Hand `data` to listeners of this session, on every replica; it is kept nowhere."""
+        ...
+
+    def listen(self, key: Key) -> AbstractAsyncContextManager[AsyncIterator[Ring | Signal]]:
+        """Rings and signals of one session from now on. At most one ring waits, the newest; of the signals at most the
+        newest `SIGNALS_WAITING_MAX`, each sender's in order."""
         ...

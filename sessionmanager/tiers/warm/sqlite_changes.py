@@ -16,7 +16,7 @@ from sessionmanager.tiers.warm.sqlite_schema import (
     ROW_PARTS,
     SEQ_BITS,
 )
-from sessionmanager.tiers.warm.sqlite_trail import Line, TrailWriter
+from sessionmanager.tiers.warm.sqlite_trail import TrailWriter
 from sessionmanager.words import Instant, Key
 
 SEATS_MAX: Final = 8_192
@@ -75,54 +75,49 @@ class Changes:
 
     def commit(self, change: Change) -> None:
         """Write all that the change names. Raises RevConflict before the first statement that writes."""
-        key, stored = change.key, change.stored
+        # Unpacked once: a name of a named tuple costs what a call does, and this is done for each commit of a group.
+        key, before, stored, changed, commit_id, due_at, dropped, entries, tail_from, told, record, ids, listing = (
+            change
+        )
         seat = self._seats.get(key) or self.seat(key)
-        if change.rev == 0:
+        if before == 0:
             if seat is not None:
                 raise RevConflict
             seat = self._create(change)
-        elif seat is None or seat.rev != change.rev:
+        elif seat is None or seat.rev != before:
             raise RevConflict
         execute = self._execute
-        pos = self._trail.place(seat.tenant)
+        rev = before + 1
+        pos = self._trail.add(seat.tenant, told, seat.no, seat.last, rev, commit_id)
         if (
-            change.changed == ROW_PARTS
-            and change.due_at == seat.due_at
+            changed == ROW_PARTS
+            and due_at == seat.due_at
             and stored.tombstone is None
-            and not change.dropped
+            and not dropped
             and stored.placement == seat.placement
         ):
             assert not seat.erased, "an erased session stays erased"
             parts = stored.parts
-            values = (
-                change.rev + 1,
-                stored.version,
-                pos,
-                frame(parts["pulse"]),
-                frame(parts["work"]),
-                seat.no,
-                seat.rev,
-            )
-            execute(_APPEND, values)
+            pulse, work = frame(parts["pulse"]), frame(parts["work"])
+            execute(_APPEND, (rev, stored.version, pos, pulse, work, seat.no, before))
         else:
             self._rewrite(seat, change, pos)
         if self.cursor.rowcount != 1:
             raise Overtaken
         first = seat.no << SEQ_BITS
-        for seq, data in change.entries:
+        for seq, data in entries:
             execute(_ENTRY, (first | seq, frame(data)))
             if seq < seat.tail_from:  # the tail of an archived session comes back with its first commit
                 seat.tail_from = seq
-        self._trail.add(seat.tenant, _line(seat, change.trail, change.rev + 1, change.commit_id))
-        seat.rev = change.rev + 1
+        seat.rev = rev
         seat.last = pos
-        if change.tail_from > seat.tail_from:
-            execute("DELETE FROM entries WHERE pos >= ? AND pos < ?", (first, first | change.tail_from))
-            seat.tail_from = change.tail_from
-        if change.idempotency is not None or change.entry_ids:
+        if tail_from > seat.tail_from:
+            execute("DELETE FROM entries WHERE pos >= ? AND pos < ?", (first, first | tail_from))
+            seat.tail_from = tail_from
+        if record is not None or ids:
             self._remember(seat, change)
-        if change.listing is not None and stored.tombstone is None:
-            self._list(seat, key, change.listing)
+        if listing is not None and stored.tombstone is None:
+            self._list(seat, key, listing)
 
     def seat(self, key: Key) -> Seat | None:
         """The seat of a session, from memory or by one read; None if there is no such session."""
@@ -169,8 +164,8 @@ class Changes:
         """A line that no commit carries: in the chain of its session, or found by the name it gives if none is."""
         tenant = self.made(line.tenant)
         seat = self.seat(Key(line.tenant, line.session)) if line.session is not None else None
-        pos = self._trail.place(tenant)
-        self._trail.add(tenant, _line(seat, line, None, None))
+        no, prev = (None, None) if seat is None else (seat.no, seat.last)
+        pos = self._trail.add(tenant, line, no, prev, None, None)
         if seat is not None:
             self._execute("UPDATE sessions SET last = ? WHERE no = ?", (pos, seat.no))
             seat.last = pos
@@ -284,15 +279,6 @@ class Changes:
                 " ON CONFLICT (tenant, status, placement) DO UPDATE SET count = count + excluded.count",
                 (tenant, listing.status, listing.placement, by),
             )
-
-
-def _line(seat: Seat | None, told: Trail | None, rev: int | None, commit_id: bytes | None) -> Line:
-    no, prev = (None, None) if seat is None else (seat.no, seat.last)
-    if told is None:
-        return Line(no, prev, rev, commit_id)
-    at, _, actor, action, outcome, session, version, request_id = told
-    named = session if seat is None else None
-    return Line(no, prev, rev, commit_id, at, actor, action, outcome, version, request_id, named)
 
 
 def hashed(session_id: str) -> str:

@@ -13,7 +13,7 @@ from sessionmanager.model.codec import Stored, decode_tombstone, unframe
 from sessionmanager.model.entry import StoredEntry
 from sessionmanager.tiers.warm.protocol import Loaded, Record
 from sessionmanager.tiers.warm.sqlite_schema import FAR_NAMES, PART_BITS, SEQ_BITS
-from sessionmanager.tiers.warm.sqlite_trail import line_at
+from sessionmanager.tiers.warm.sqlite_trail import TrailReader
 from sessionmanager.words import Key
 
 _SESSION: Final = "tenant = (SELECT no FROM tenants WHERE name = ?) AND id = ?"
@@ -98,12 +98,13 @@ def _no(connection: sqlite3.Connection, key: Key) -> int | None:
 
 
 def find_commit(connection: sqlite3.Connection, key: Key, after_rev: int, commit_id: bytes) -> int | None:
-    """See `WarmHeads.find_commit`. One seek for each commit since, newest first."""
+    """See `WarmHeads.find_commit`. At most one seek for each commit since, newest first."""
     with snapshot(connection):
         row = connection.execute(_LAST, key).fetchone()
         pos = row[0] if row is not None else None
+        reader = TrailReader(connection)
         while pos is not None:
-            line = line_at(connection, pos)
+            line = reader.line(pos)
             if line is None or (line.rev is not None and line.rev <= after_rev):
                 break
             if line.commit_id == commit_id:

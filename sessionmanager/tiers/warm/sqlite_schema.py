@@ -11,6 +11,7 @@ finding a commit needs no index, and an append dirties no page for one (`sqlite_
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sessionmanager.errors import TierUnavailable
@@ -37,7 +38,7 @@ SEQ_BITS: Final = 32
 PART_BITS: Final = 4
 TRAIL_BITS: Final = 40
 
-_VERSION_1: Final = (
+_TABLES: Final = (
     "CREATE TABLE tenants (no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
     """CREATE TABLE sessions (
         no INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, id TEXT NOT NULL, rev INTEGER NOT NULL,
@@ -49,6 +50,7 @@ _VERSION_1: Final = (
     "CREATE TABLE parts (pos INTEGER PRIMARY KEY, data BLOB NOT NULL)",
     "CREATE TABLE entries (pos INTEGER PRIMARY KEY, data BLOB NOT NULL)",
     "CREATE TABLE trail (pos INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+    "CREATE TABLE words (no INTEGER PRIMARY KEY, word TEXT NOT NULL UNIQUE)",
     """CREATE TABLE trail_named (
         tenant INTEGER NOT NULL, named TEXT NOT NULL, pos INTEGER NOT NULL, PRIMARY KEY (tenant, named, pos))
         WITHOUT ROWID""",
@@ -81,8 +83,9 @@ _VERSION_1: Final = (
     "CREATE INDEX records_expiry ON records (expires_at) WHERE expires_at IS NOT NULL",
     "CREATE TABLE state (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
 )
-MIGRATIONS: Final = (_VERSION_1,)
-"""Forward only: `user_version` n means that the first n have run."""
+FORMAT: Final = 2
+MIGRATIONS: Final[Mapping[int, tuple[int, Sequence[str]]]] = {0: (2, _TABLES)}
+"""Forward only: from a format (`user_version`; 0 = an empty file) to the next, and how. Format 1 was never released."""
 
 
 def connect(path: str, factory: type[sqlite3.Connection], *, writer: bool) -> sqlite3.Connection:
@@ -133,14 +136,17 @@ def migrate(connection: sqlite3.Connection) -> None:
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if application != APPLICATION_ID and (application or version or tables):
         raise TierUnavailable("warm", "the file is the database of another program; give another path")
-    if version > len(MIGRATIONS):
+    if version > FORMAT:
         raise TierUnavailable(
-            "warm", f"the database has format {version}, this release knows {len(MIGRATIONS)}; use a newer release"
+            "warm", f"the database has format {version}, this release knows {FORMAT}; use a newer release"
         )
-    for number, statements in enumerate(MIGRATIONS[version:], version + 1):
+    while version != FORMAT:
+        if version not in MIGRATIONS:
+            raise TierUnavailable("warm", f"the database has format {version}, which no release had; give another path")
+        version, statements = MIGRATIONS[version]
         connection.execute("BEGIN IMMEDIATE")
         for statement in statements:
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {number}")
+        connection.execute(f"PRAGMA user_version = {version}")
         connection.execute("COMMIT")

@@ -93,15 +93,14 @@ def owed_by(warm: ModelWarm, key: Key, now: Instant) -> tuple[str, ...]:
 async def left_over(core: Core, warm: ModelWarm, cold: ModelCold, key: Key, strays: set[str]) -> tuple[str, ...]:
     """Bodies and objects that nothing refers to, and lines beside a stub.
 
-    strays: a put that took effect after its caller had given it up. Of a session that is still there it is excused,
-    since only a scrub of the tier can find it; of an erased one it is not.
+    strays: a put that took effect after its caller had given it up. In warm such a body of a session that is still
+    there is excused, since the next seal or offload finds it; an object in cold and what is erased never are.
     """
     row = warm.rows.get(key)
     bodies, objects = set(warm.bodies.get(key, {})), {n for n in cold.objects if n.startswith(session_prefix(key))}
     left = [f"{len(row.lines)} lines lie in warm"] if row is not None and row.lines else []
     if row is not None and row.stored.tombstone is None:
         objects -= await named_by(core, key)
-        objects = {name for name in objects if f"put_once {name}" not in strays}
         bodies = {name for name in bodies if f"put_body {name}" not in strays}
     left += [f"the body {name} lies in warm" for name in sorted(bodies)]
     left += [f"the object {name} lies in cold" for name in sorted(objects)]

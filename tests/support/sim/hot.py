@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,7 +11,8 @@ from typing import Any, Final
 from sessionmanager.model.change import Change
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.entry import StoredEntry
-from sessionmanager.tiers.hot.protocol import HOT_PARTS, Copy, Hot, Ring
+from sessionmanager.tiers.hot.listener import Listener
+from sessionmanager.tiers.hot.protocol import HOT_PARTS, Copy, Hot, Ring, Signal
 from sessionmanager.words import Instant, Key
 from tests.support.sim.network import Link
 
@@ -38,7 +38,7 @@ class ModelHot:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._tokens = 0
-        self._bells: dict[Key, set[asyncio.Queue[Ring | None]]] = {}
+        self._bells: dict[Key, list[Listener]] = {}
         self.shelf = Shelf()
 
     # -- what a cache may do to anybody, at any time
@@ -110,28 +110,24 @@ class ModelHot:
         self.shelf.floors[key] = FOR_EVER
 
     async def ring(self, key: Key, version: int) -> None:
-        for queue in self._bells.get(key, ()):
-            kept = queue.get_nowait() if queue.full() else None
-            queue.put_nowait(Ring(key, max(version, kept.version if kept else 0)))
+        for listener in self._bells.get(key, ()):
+            listener.ring(version)
+
+    async def publish(self, key: Key, data: bytes) -> None:
+        for listener in self._bells.get(key, ()):
+            listener.signal(data)
 
     @asynccontextmanager
-    async def listen(self, key: Key) -> AsyncGenerator[AsyncIterator[Ring], None]:
-        queue: asyncio.Queue[Ring | None] = asyncio.Queue(maxsize=1)
-        self._bells.setdefault(key, set()).add(queue)
+    async def listen(self, key: Key) -> AsyncGenerator[AsyncIterator[Ring | Signal], None]:
+        listener = Listener(key)
+        self._bells.setdefault(key, []).append(listener)
         try:
-            yield _rings(queue)
+            yield listener
         finally:
-            self._bells[key].discard(queue)
-            if queue.full():
-                queue.get_nowait()
-            queue.put_nowait(None)
+            self._bells[key].remove(listener)
+            listener.close()
             if not self._bells[key]:
                 del self._bells[key]
-
-
-async def _rings(queue: asyncio.Queue[Ring | None]) -> AsyncIterator[Ring]:
-    while (ring := await queue.get()) is not None:
-        yield ring
 
 
 def _hot_parts(stored: Stored) -> Stored:
@@ -140,13 +136,14 @@ def _hot_parts(stored: Stored) -> Stored:
 
 
 def _move(there: Copy, change: Change, as_of: Instant) -> Copy | None:
-    """The copy one commit on; None if the lines would not join, or if there is nothing left to show."""
+    """The copy one commit on; None if there is nothing left to show. Lines that do not follow take the tail's place."""
     after = change.stored
-    if after.tombstone is not None or not _joins(there.tail, change.entries):
+    if after.tombstone is not None:
         return None
+    kept = there.tail if _joins(there.tail, change.entries) else ()
     parts = {name: data for name, data in there.stored.parts.items() if name not in change.dropped}
     parts |= {name: after.parts[name] for name in change.changed if name in HOT_PARTS}
-    tail = tuple(line for line in (*there.tail, *change.entries) if line.seq >= change.tail_from)
+    tail = tuple(line for line in (*kept, *change.entries) if line.seq >= change.tail_from)
     return Copy(Stored(after.key, after.rev, after.version, parts, placement=after.placement), tail, as_of)
 
 
@@ -182,7 +179,10 @@ class FarHot:
     async def ring(self, key: Key, version: int) -> None:
         await self._link.cache("ring", lambda: self._hot.ring(key, version))
 
+    async def publish(self, key: Key, data: bytes) -> None:
+        await self._link.cache("publish", lambda: self._hot.publish(key, data))
+
     @asynccontextmanager
-    async def listen(self, key: Key) -> AsyncGenerator[AsyncIterator[Ring], None]:
+    async def listen(self, key: Key) -> AsyncGenerator[AsyncIterator[Ring | Signal], None]:
         async with self._hot.listen(key) as rings:
             yield rings

@@ -33,6 +33,8 @@ TENANT: Final = "t"
 LEASE_SECONDS: Final = 2.0
 UPLOAD_DEADLINE_SECONDS: Final = 8.0
 """Longer than a put of the simulation may be under way."""
+INTENT_GRACE_SECONDS: Final = 5.0
+"""Moves that were cut short are given up after seconds, so that this too happens while clients are there."""
 MASTER_KEY: Final = bytes(range(32))
 POLICY: Final = Policy(
     idle_suspend_seconds=8.0,
@@ -42,6 +44,8 @@ POLICY: Final = Policy(
     warm_segments_max=3,
     warm_segments_kept=1,
     node_fanout=2,
+    intent_grace_seconds=INTENT_GRACE_SECONDS,
+    upload_deadline_seconds=UPLOAD_DEADLINE_SECONDS,
 )
 """Bounds so small that a few dozen entries seal, fold, offload and archive."""
 
@@ -76,8 +80,8 @@ def core_of(hot: Hot, warm: Warm, cold: Cold, rng: random.Random, notes: Notes) 
     """Everything that runs in one process of a replica. Some keep decoded bodies in memory, some none."""
     settings = CoreSettings(
         policy=POLICY,
+        timed_moves_percent_max=0.0,
         hot_lease_seconds=LEASE_SECONDS,
-        upload_deadline_seconds=UPLOAD_DEADLINE_SECONDS,
         body_cache_bytes_max=rng.choice((0, 1024 * 1024)),
     )
     return build_core(hot, warm, cold, MasterKey(MASTER_KEY), settings, events=Heard(notes), random_bytes=rng.randbytes)

@@ -88,7 +88,7 @@ class ModelWarm:
         row.lines |= {line.seq: line for line in change.entries}
         row.lines = {seq: line for seq, line in sorted(row.lines.items()) if seq >= change.tail_from}
         row.commits[change.commit_id] = change.rev + 1
-        row.entry_ids.update(change.entry_ids)
+        row.entry_ids = dict(change.entry_ids) | row.entry_ids  # the first seq of an id stands
         row.due_at = change.due_at
         if change.idempotency is not None:
             row.keys[change.idempotency.scope] = change.idempotency

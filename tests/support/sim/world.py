@@ -8,10 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
-from unittest.mock import patch
 
 from sessionmanager.core.assembly import Core
-from sessionmanager.model import instants, timers
+from sessionmanager.model import instants
 from sessionmanager.model.change import Change
 from sessionmanager.model.codec import Stored
 from sessionmanager.words import Instant, Key, TierName
@@ -29,7 +28,6 @@ from tests.support.sim.warm import FarWarm, ModelWarm
 
 EPOCH_MS: Final = instants.to_ms("2026-11-21T12:00:00.000Z")
 RESTART_SECONDS: Final = (0.02, 1.5)
-INTENT_GRACE_SECONDS: Final = 5.0
 LAND_SECONDS: Final = 5.0
 """After the faults: long enough for everything under way to land."""
 SETTLE_ROUNDS_MAX: Final = 300
@@ -136,8 +134,7 @@ class World:
             counts["nodes in the index"] += 1
 
     def play(self) -> Outcome:
-        # Unfinished moves are given up after seconds, not a minute, so that this too happens while clients are there.
-        with heard_logs(self.notes), patch.object(timers, "INTENT_GRACE_SECONDS", INTENT_GRACE_SECONDS):
+        with heard_logs(self.notes):
             endings = self.loop.run(self._play())
         promise = Promise(LEASE_SECONDS, self.scenario.faultless)
         violations = check(self.notes.history, endings, promise)

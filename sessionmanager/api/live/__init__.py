@@ -1,0 +1,1 @@
+"""Answers that last: server-sent events and WebSockets."""

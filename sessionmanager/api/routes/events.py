@@ -1,0 +1,203 @@
+"""Feeds of a session and of a tenant, and signals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from msgspec import UNSET, Raw, UnsetType
+
+from sessionmanager.api.context import Api, encode, session_key
+from sessionmanager.api.exchange import Exchange
+from sessionmanager.api.live.following import HEARTBEAT_SECONDS
+from sessionmanager.api.live.sse import EventStream, frame, stream_headers
+from sessionmanager.api.reply import Answer, Reply
+from sessionmanager.core.feed.naming import Event
+from sessionmanager.core.feed.parts import Ephemeral, Item, Line
+from sessionmanager.core.feed.subscription import Subscription
+from sessionmanager.core.feed.tenant_subscription import Happened
+from sessionmanager.errors import FieldError, Malformed
+from sessionmanager.model.roles import ALL_TENANTS
+from sessionmanager.wire.events import FollowSession, FollowTenant, SignalBody, SignalEvent
+from sessionmanager.words import Instant, Key
+
+LAST: Final = "Last-Event-ID"
+SEQ_DIGITS_MAX: Final = 16
+
+
+class EventRoutes:
+    """Handlers; each answers as the reference of events says."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._feeds = api.feeds
+
+    async def session(self, ex: Exchange) -> Answer:
+        if ex.method == "HEAD":
+            await self._api.core.reads.view(session_key(ex), lines=0)
+            return Reply(200, b"", stream_headers())
+        source = await self._feeds.follow(session_key(ex), subject=ex.actor.subject, after=seq_asked(ex))
+        return EventStream(
+            ex,
+            source,
+            session_frames,
+            hello=frame("hello", hello_of(source, ex.params["id"]), retry_ms=None) + resync_of(source, ex.params["id"]),
+            last=lambda: {"after": source.after},
+            rng=self._feeds.rng,
+        )
+
+    async def tenant(self, ex: Exchange) -> Answer:
+        tenant = ex.tenant
+        if tenant == ALL_TENANTS:
+            raise Malformed("say which tenant in X-Tenant", [FieldError("header/X-Tenant", "required for this token")])
+        query = ex.query(FollowTenant)
+        since = self._since(ex.header(LAST) or query.after, tenant)
+        if ex.method == "HEAD":
+            return Reply(200, b"", stream_headers())
+        source = await self._feeds.follow_tenant(tenant, subject=ex.actor.subject, since=since)
+        ids = _Ids(self._api, tenant)
+        hello = {"tenant": tenant, "after": ids.of(source.cursor), "heartbeat_seconds": HEARTBEAT_SECONDS}
+        return EventStream(
+            ex,
+            source,
+            tenant_frames(ids, tenant, query.types),
+            hello=frame("hello", hello),
+            last=lambda: {"after": ids.of(source.cursor)},
+            rng=self._feeds.rng,
+        )
+
+    async def signal(self, ex: Exchange) -> Reply:
+        sent = await ex.read(SignalBody)
+        key = session_key(ex)
+        await self._api.core.reads.view(key, lines=0)  # one that is not there, or is erased, has no listeners
+        await self._feeds.signals.send(key, self._signal(ex, sent))
+        return Reply(202)
+
+    async def socket(self, ex: Exchange) -> Answer:
+        """What this address answers to plain HTTP (`api/live/websocket.py` has the rest)."""
+        await self._api.core.reads.view(session_key(ex), lines=0)
+        raise Malformed("this address speaks WebSocket: ask for an upgrade")
+
+    def _signal(self, ex: Exchange, sent: SignalBody) -> bytes:
+        pid: str | UnsetType = UNSET if ex.actor.pid is None else ex.actor.pid
+        data: Raw | UnsetType = sent.data
+        return encode(
+            SignalEvent(
+                type=sent.type,
+                ephemeral=True,
+                at=self._api.warm.now(),
+                actor=ex.actor.subject,
+                participant=pid,
+                data=data,
+            )
+        )
+
+    def _since(self, cursor: str | None, tenant: str) -> Instant | None:
+        if not cursor:
+            return None
+        (since,) = self._api.cursors.decode(cursor, context=_context(tenant))
+        return since
+
+
+def seq_asked(ex: Exchange) -> int | None:
+    """After which seq the reader wants to go on; None = from now. Raises Malformed."""
+    last = ex.header(LAST)
+    if not last:  # browsers send an empty one before the first event
+        return ex.query(FollowSession).after
+    if not last.isdecimal() or len(last) > SEQ_DIGITS_MAX or int(last) >= 2**53:
+        raise Malformed(f"{LAST} is not the seq of an entry", [FieldError(f"header/{LAST}", "a seq")])
+    return int(last)
+
+
+def hello_of(source: Subscription, session: str) -> dict[str, Any]:
+    """Where a feed begins, so that a reader that is cut before the first entry knows where to go on."""
+    return {"session": session, "after": source.after, "heartbeat_seconds": HEARTBEAT_SECONDS}
+
+
+def resync_members(source: Subscription, session: str) -> dict[str, Any] | None:
+    """What is told to a reader whose seq the log does not have: read the head, and go on from `after`."""
+    if not source.ahead:
+        return None
+    return {
+        "reason": "ahead",
+        "detail": "the log does not reach so far: read the session and go on after its last entry",
+        "location": f"/sessions/{session}",
+        "after": source.newest,
+    }
+
+
+def resync_of(source: Subscription, session: str) -> bytes:
+    members = resync_members(source, session)
+    return b"" if members is None else frame("resync", members)
+
+
+def session_frames(items: Sequence[Item]) -> bytes:
+    """Stored entries with their seqs as ids, their bytes as they lie; signals without an id."""
+    return b"".join([_session_frame(item) for item in items])
+
+
+def _session_frame(item: Item) -> bytes:
+    if isinstance(item, Line):
+        return b"id: %d\nevent: %b\ndata: %b\n\n" % (item.seq, item.type.encode(), item.data)
+    assert isinstance(item, Ephemeral), "a feed holds lines and signals"
+    return b"event: signal\ndata: %b\n\n" % item.data
+
+
+class _Ids:
+    """Cursors of a tenant's feed: opaque, and good for this tenant alone. Many events in a row share one."""
+
+    def __init__(self, api: Api, tenant: str) -> None:
+        self._cursors = api.cursors
+        self._context = _context(tenant)
+        self._last: tuple[Instant, str] = ("", "")
+
+    def of(self, cursor: Instant) -> str:
+        if self._last[0] != cursor:
+            self._last = (cursor, self._cursors.encode((cursor,), context=self._context))
+        return self._last[1]
+
+
+def tenant_frames(ids: _Ids, tenant: str, types: str | None) -> Callable[[Sequence[Happened]], bytes]:
+    """Events as CloudEvents 1.0 in structured JSON, those of `types` only."""
+    wanted = None if types is None else frozenset(types.split(","))
+    source = encode(f"/tenants/{tenant}")
+
+    def render(items: Sequence[Happened]) -> bytes:
+        return b"".join([_tenant_frame(item, ids.of(item.cursor), source) for item in items if _wanted(item, wanted)])
+
+    return render
+
+
+def _wanted(item: Happened, wanted: frozenset[str] | None) -> bool:
+    if wanted is None or not isinstance(item, Event):
+        return True
+    return item.type in wanted or f"{item.type.partition('.')[0]}.*" in wanted
+
+
+def _tenant_frame(item: Happened, cursor: str, source: bytes) -> bytes:
+    if isinstance(item, Event):
+        event = (
+            b'{"specversion":"1.0","id":%b,"source":%b,"type":%b,"subject":%b,"time":"%b",'
+            b'"datacontenttype":"application/json","data":%b}'
+        ) % (
+            encode(f"{item.session}:{item.seq}"),
+            source,
+            encode(item.type),
+            encode(item.session),
+            item.at.encode(),
+            item.data,
+        )
+        return b"id: %b\nevent: %b\ndata: %b\n\n" % (cursor.encode(), item.type.encode(), event)
+    return frame(
+        "resync",
+        {
+            "reason": "too-much",
+            "detail": "more happened since than a feed tells: read the list of sessions",
+            "location": "/sessions?sort=last_activity",
+            "after": cursor,
+        },
+    )
+
+
+def _context(tenant: str) -> bytes:
+    return f"events {Key(tenant, '').text}".encode()

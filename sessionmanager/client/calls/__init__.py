@@ -1,0 +1,1 @@
+"""One method for each route of the service, one file a noun."""

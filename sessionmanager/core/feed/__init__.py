@@ -1,0 +1,1 @@
+"""The feed: the log followed live."""

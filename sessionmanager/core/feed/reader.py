@@ -1,0 +1,194 @@
+"""One reader of a session's log a process: it feeds everybody here who follows that session.
+
+What it hands out was read from warm; the doorbell only says when to look (reliability notes, correction 10). A bell may
+be lost, so it looks by itself as well: seldom while the doorbell is heard, often while it is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextvars import Context
+from typing import Final, NamedTuple, Protocol
+
+import structlog
+
+from sessionmanager.core.feed.parts import FAR, Cut, Ephemeral, FeedLimits, Line, line_of
+from sessionmanager.core.history import Range
+from sessionmanager.core.reads import Reads
+from sessionmanager.errors import Contended, Erased, TierUnavailable
+from sessionmanager.tiers.hot.protocol import Hot, Ring
+from sessionmanager.tiers.warm.protocol import WarmHeads
+from sessionmanager.words import Key
+
+LOOK_LINES: Final = 256
+"""Lines of one read for all: as many as a commit may have."""
+
+CLOSE_SECONDS: Final = 5.0
+
+log = structlog.get_logger()
+
+
+class Follower(Protocol):
+    """Somebody who is fed by a reader. Neither call may wait."""
+
+    def push(self, lines: list[Line], size: int) -> None:
+        """These lines come next for whoever keeps up. size: of their bytes."""
+        ...
+
+    def hint(self, signal: Ephemeral) -> None: ...
+
+    def cut(self, reason: Cut) -> None: ...
+
+
+class Sources(NamedTuple):
+    """What readers read from."""
+
+    hot: Hot
+    warm: WarmHeads
+    reads: Reads
+    limits: FeedLimits
+    rng: random.Random
+    catching_up: asyncio.Semaphore
+
+
+class Reader:
+    """Follows one session from `position`, the seq handed out last, until `close`.
+
+    on_end: told once if it ends by itself. Cost: one warm read for a commit, however many follow; while nothing happens
+    one each `bell_poll_seconds`.
+    """
+
+    def __init__(self, key: Key, position: int, version: int, sources: Sources, on_end: Callable[[], None]) -> None:
+        self.key = key
+        self.position = position
+        self.followers: set[Follower] = set()
+        self._version = version
+        self._sources = sources
+        self._on_end = on_end
+        self._hears = False
+        self._rung = 0
+        self._wake = asyncio.Event()
+        # Contexts of their own: the deadline of the request that came first is not theirs.
+        self._tasks = [
+            asyncio.create_task(self._listen(), context=Context()),
+            asyncio.create_task(self._run(), context=Context()),
+        ]
+
+    def close(self) -> None:
+        """Stop reading; followers hear nothing more."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def closed(self) -> None:
+        """Until its tasks have ended; not for ever."""
+        await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+
+    async def page(self, after: int) -> list[Line]:
+        """The next lines after a seq, from wherever they lie; for those who are behind. Empty: there are none.
+
+        Raises TierUnavailable, Erased, DataCorrupt. Cost: as `Reads.lines`; at most `catch_ups_max` at once.
+        """
+        limits = self._sources.limits
+        async with self._sources.catching_up:
+            _, found = await self._sources.reads.lines(self.key, Range(after, FAR, limits.page_lines))
+        size, lines = 0, list[Line]()
+        for stored in found.lines:
+            size += len(stored.data)
+            if lines and size > limits.page_bytes_max:
+                break
+            lines.append(line_of(stored))
+        return lines
+
+    # -- the two tasks
+
+    async def _listen(self) -> None:
+        """Hear the bell; where it cannot be heard, try again at the pace of the polls."""
+        while True:
+            try:
+                async with self._sources.hot.listen(self.key) as heard:
+                    self._hears = True
+                    self._wake.set()  # what was committed before we listened rang for nobody
+                    async for one in heard:
+                        if isinstance(one, Ring):
+                            self._rung = max(self._rung, one.version)
+                            self._wake.set()
+                        else:
+                            for follower in self.followers:
+                                follower.hint(Ephemeral(one.data))
+            except TierUnavailable:
+                pass  # the guard has counted it
+            except Exception as error:
+                log.error("feed.failed", error=type(error).__name__)
+            self._hears = False
+            self._wake.set()
+            await asyncio.sleep(self._turn(self._sources.limits.poll_seconds))
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                woken = await self._woken()
+                try:
+                    await self._look(bell=woken)
+                except (TierUnavailable, Contended):
+                    await asyncio.sleep(self._turn(self._sources.limits.poll_seconds))
+                    self._wake.set()
+        except Erased:
+            self._end(Cut("erased"))
+        except Exception as error:
+            log.error("feed.failed", error=type(error).__name__)
+            self._end(Cut("failed"))
+
+    async def _woken(self) -> bool:
+        """Until the bell rings or it is time to look anyway; whether it rang."""
+        limits = self._sources.limits
+        try:
+            async with asyncio.timeout(self._turn(limits.bell_poll_seconds if self._hears else limits.poll_seconds)):
+                await self._wake.wait()
+        except TimeoutError:
+            return False
+        self._wake.clear()
+        return True
+
+    def _turn(self, seconds: float) -> float:
+        return seconds * (0.5 + self._sources.rng.random() / 2)
+
+    # -- looking
+
+    async def _look(self, *, bell: bool) -> None:
+        """Hand out all that is committed."""
+        rung, self._rung = self._rung, 0
+        if bell and rung > self._version and await self._read_tail(rung):
+            return
+        stored = (await self._sources.warm.load(self.key)).stored
+        if stored.tombstone is not None:
+            raise Erased
+        while stored.version > self._version:
+            _, found = await self._sources.reads.lines(self.key, Range(self.position, FAR, LOOK_LINES))
+            if not found.lines:
+                self._version = stored.version
+                return
+            self._publish([line_of(line) for line in found.lines])
+
+    async def _read_tail(self, version: int) -> bool:
+        """Hand out the lines up to a version that lie in the tail; whether all of them did. One read, nearly always."""
+        while self._version < version:
+            lines = await self._sources.warm.read(self.key, after=self.position, before=FAR, limit=LOOK_LINES)
+            if not lines or lines[0].seq != self.position + 1:
+                return False  # they are sealed already
+            self._publish([line_of(line) for line in lines])
+        return True
+
+    def _publish(self, lines: list[Line]) -> None:
+        assert lines[0].seq == self.position + 1, "a feed has no gap"
+        self.position, self._version = lines[-1].seq, lines[-1].version
+        size = sum([len(line.data) for line in lines])
+        for follower in self.followers:
+            follower.push(lines, size)
+
+    def _end(self, cut: Cut) -> None:
+        self._tasks[0].cancel()
+        for follower in tuple(self.followers):
+            follower.cut(cut)
+        self._on_end()

@@ -1,0 +1,1 @@
+"""Services: who has registered, who is asked to join, what they answer; handlers within the process; API keys."""

@@ -1,0 +1,105 @@
+"""The parts that have to do with services, put together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple
+
+from sessionmanager.core.ledger import Ledger
+from sessionmanager.core.services.calls import Calls, HttpCalls, NoCalls
+from sessionmanager.core.services.endpoints import Endpoint, Endpoints, NotAllowed
+from sessionmanager.core.services.monitor import POLL_SECONDS, Monitor
+from sessionmanager.core.services.outgoing import Outgoing
+from sessionmanager.core.services.registry import Registry, Times
+from sessionmanager.core.services.seating import Seating
+from sessionmanager.core.tokens import TokenMinter
+from sessionmanager.model.services import Rules, ServiceRules
+from sessionmanager.tiers.warm.protocol import Warm
+from sessionmanager.words import Key
+
+TOKEN_SECONDS: Final = 3_600
+"""Of the token that a service is given when it is asked to join; it makes itself another before it ends."""
+SECONDS_MAX: Final = 3_600
+_SECONDS: Final = {"join": "join_seconds", "retry": "retry_seconds"}
+_NUMBER: Final = re.compile(r"\d{1,4}(\.\d{1,3})?")
+
+Check = Callable[[Endpoint], Awaitable[object]]
+
+
+async def check_nothing(endpoint: Endpoint) -> object:
+    """Where no request may be sent anywhere."""
+    raise NotAllowed("an address that is listed, and none is")
+
+
+def rules_of(entries: Sequence[str], others: Rules) -> ServiceRules:
+    """The rules of `type:optional`, `type:join=20:retry=5`; what is not said is as for the others.
+
+    Raises ValueError for what does not read so.
+    """
+    types: dict[str, Rules] = {}
+    for entry in entries:
+        kind, *said = entry.split(":")
+        rules = others
+        for one in said:
+            name, _, value = one.partition("=")
+            if one == "optional":
+                rules = rules._replace(optional=True)
+            elif name in _SECONDS and _NUMBER.fullmatch(value) and 0 < float(value) <= SECONDS_MAX:
+                rules = rules._replace(**{_SECONDS[name]: float(value)})
+            else:
+                raise ValueError(f"a type, then `:optional`, `:join=` or `:retry=` and seconds (up to {SECONDS_MAX})")
+        if not kind or not said or kind in types:
+            raise ValueError("each type once, with what differs for it behind a colon")
+        types[kind] = rules
+    return ServiceRules(others, types)
+
+
+class Outside(NamedTuple):
+    """How services are reached. check: whether requests may go to an endpoint; raises NotAllowed, CallFailed."""
+
+    calls: Calls = NoCalls()
+    check: Check = check_nothing
+
+
+def outside_of(listed: Sequence[str], tokens: TokenMinter) -> tuple[Outside, Outgoing]:
+    """Over HTTP, to what is listed; the second is to be closed. Raises ValueError for an entry that says nothing."""
+    outgoing = Outgoing(Endpoints(listed))
+
+    def mint(key: Key, pid: str, epoch: int) -> str | None:
+        minted = tokens.bound(key, pid, epoch, ttl_seconds=TOKEN_SECONDS)
+        return minted.token if minted is not None else None
+
+    return Outside(HttpCalls(outgoing, mint), outgoing.check), outgoing
+
+
+class ServiceSettings(NamedTuple):
+    """The numbers that services go by."""
+
+    rules: ServiceRules = ServiceRules()
+    times: Times = Times()
+
+
+class Services(NamedTuple):
+    """What others use."""
+
+    registry: Registry
+    seating: Seating
+    monitor: Monitor
+    check: Check
+
+
+def build_services(
+    warm: Warm,
+    ledger: Ledger,
+    outside: Outside,
+    settings: ServiceSettings,
+    client_seconds: float,
+    new_pid: Callable[[], str],
+) -> Services:
+    """The parts over an open warm tier."""
+    registry = Registry(warm, settings.times)
+    seating = Seating(ledger, registry, outside.calls, client_seconds=client_seconds, new_pid=new_pid)
+    poll_seconds = min(POLL_SECONDS, settings.times.health / 2)
+    monitor = Monitor(warm, registry, seating, outside.calls, poll_seconds=poll_seconds)
+    return Services(registry, seating, monitor, outside.check)
