@@ -359,11 +359,11 @@ def test_the_project_names_no_machine_and_no_index() -> None:
 
 
 def index_places(configuration: str) -> set[str]:
-    """The hosts and folders that pip is told to fetch from, the public default left out."""
+    """The hosts and folders that pip is told to fetch from, this machine left out."""
     lines = [line for line in configuration.splitlines() if re.search(r"index-url|find-links|trusted-host", line)]
     values = [value for line in lines for value in re.findall(r"[^\s'\",=\[\]]+", line.partition("=")[2])]
     found = {urlsplit(value).hostname or value for value in values}
-    return {place for place in found if place not in ("pypi.org", "localhost", "127.0.0.1")}
+    return {place for place in found if place not in ("localhost", "127.0.0.1")}
 
 
 def test_places_of_packages_are_read_from_what_pip_says() -> None:

@@ -256,7 +256,7 @@ async def test_hooks_that_cannot_be_read_are_not_delivered_to_for_they_may_be_de
 async def test_what_is_erased_or_whose_hook_is_deleted_is_sent_for_moments_only() -> None:
     world = hooked_for_days()
     sham = Sham(world.clock)
-    sham.seconds = 1.0
+    sham.takes = lambda hook: 1.0
     hook, _ = await world.hook("https://example.org/")
     two = Key("acme", "two")
     async with delivering(world.process(sham, LIMITS)):
@@ -270,11 +270,33 @@ async def test_what_is_erased_or_whose_hook_is_deleted_is_sent_for_moments_only(
         await world.registry.remove("acme", hook.id)
         removed_at = world.clock()
         await asyncio.sleep(60)
-    at_most = LIMITS.fresh_seconds + sham.seconds
+    at_most = LIMITS.fresh_seconds + 1.0
     sent = [(place[0], at) for place, (_, _, _, at) in zip(sham.places, sham.sent, strict=True)]
     assert max(at for session, at in sent if session == "one") <= erased_at + at_most
     assert removed_at <= max(at for session, at in sent if session == "two") <= removed_at + LIMITS.poll_seconds + 1
     assert await world.left_of(hook) == 0
+
+
+@on_virtual_time
+async def test_however_many_receivers_hang_those_that_are_well_get_theirs_within_seconds() -> None:
+    world = hooked_for_days()
+    sham = Sham(world.clock)
+    dead = {(await world.hook("https://example.org/dead"))[0].id for _ in range(40)}
+    well, _ = await world.hook("https://example.org/well")
+    sham.takes = lambda hook: 10.0 if hook.id in dead else 0.05
+    sham.answer = lambda hook, event: FAILED if hook.id in dead else FINE
+    keys = [Key("acme", f"s{n}") for n in range(10)]
+    async with delivering(world.process(sham, LIMITS)):
+        for key in keys:
+            await begin(world.core, key)
+        await asyncio.sleep(300)
+        world.heard.lags.clear()
+        for n in range(20):
+            await talk(world.core, keys[n % 10], 1, first=100 + n)
+            await asyncio.sleep(10)
+    assert len(world.heard.lags) >= 20
+    assert max(world.heard.lags) <= 2 * LIMITS.poll_seconds
+    assert {hook for hook, _, _, _ in sham.sent} == dead | {well.id}, "and the others are tried"
 
 
 # -- the mark that somebody else goes on from

@@ -223,7 +223,7 @@ async def test_a_hook_to_which_nothing_gets_through_for_days_is_disabled_and_goe
         assert len(await letters(running, hook)) == len(dead), "a day begins anew"
         sham.answer = lambda hook, event: FINE
         sham.sent.clear()
-        await asyncio.sleep(10 * 60)
+        await asyncio.sleep(2.5 * HOUR)
     everything = {("one", seq) for seq in range(1, 6)} | {("two", 1)}
     assert set(sham.places) == everything - set(dead)
     assert ("two", 1) in sham.places

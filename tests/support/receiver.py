@@ -205,12 +205,12 @@ class Heard:
 
 
 class Sham:
-    """Sends nothing: answers as it is told, and remembers the attempts. at: when, by `clock`. seconds: of each."""
+    """Sends nothing: answers as it is told, and remembers the attempts, and when by `clock`. takes: seconds of one."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self.sent: list[tuple[str, str, bytes, float]] = []
         self.answer: Callable[[Hook, dict[str, Any]], Outcome] = lambda hook, event: Outcome("delivered", 200)
-        self.seconds = 0.0
+        self.takes: Callable[[Hook], float] = lambda hook: 0.0
         self._clock = clock
 
     async def check(self, url: str) -> None:
@@ -218,8 +218,8 @@ class Sham:
 
     async def send(self, hook: Hook, message_id: str, body: bytes) -> Outcome:
         self.sent.append((hook.id, message_id, body, self._clock()))
-        if self.seconds:
-            await asyncio.sleep(self.seconds)
+        if self.takes(hook):
+            await asyncio.sleep(self.takes(hook))
         return self.answer(hook, json.loads(body))
 
     @property

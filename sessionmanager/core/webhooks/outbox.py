@@ -132,10 +132,10 @@ class Outbox:
             page = await self._warm.list(query)
             pulses = [(stored.key.id, stored.head.pulse) for stored in page.items]
             found += [(session, pulse.entry_count, pulse.last_activity) for session, pulse in pulses]
+            if most is not None and len(found) > most:
+                return None
             if page.next is None:
                 return tuple(reversed(found))
-            if most is not None and len(found) >= most:
-                return None
             after = page.next
 
     async def lines(self, session: str, after: int, limit: int) -> list[StoredEntry]:
