@@ -17,6 +17,7 @@ from sessionmanager.client.calls.participants import ParticipantCalls
 from sessionmanager.client.calls.services import ServiceCalls
 from sessionmanager.client.calls.sessions import SessionCalls
 from sessionmanager.client.calls.tenant import TenantCalls
+from sessionmanager.client.calls.webhooks import WebhookCalls
 from sessionmanager.client.client import PlainClient
 from sessionmanager.client.retry import Retrier, Retry
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 DEFAULT: Retry = Retry()
 
 
-class AsyncClient(SessionCalls, LogCalls, ParticipantCalls, EventCalls, TenantCalls, ServiceCalls):
+class AsyncClient(SessionCalls, LogCalls, ParticipantCalls, EventCalls, TenantCalls, ServiceCalls, WebhookCalls):
     """One service, one token. Use as `async with`; may be shared by many tasks of one event loop.
 
     What went wrong is raised as the service's own errors (`sessionmanager.errors`), beside `Unreachable`, `TimedOut`

@@ -39,6 +39,7 @@ ARGUMENTS: Final[Mapping[str, tuple[Any, ...]]] = {
     "POST /sessions/{id}/signals": ("a/b", "typing"),
     "POST /services": ("a", "https://a"),
     "POST /api-keys": ("a", ["viewer"]),
+    "POST /webhooks": ("https://a",),
     "POST /api/v1/microservices/register": ("a", "https://a"),
     "POST /tokens": ("bob", ["viewer"]),
     "DELETE /tokens": ("bob",),

@@ -240,7 +240,7 @@ async def test_hooks_that_cannot_be_read_are_not_delivered_to_for_they_may_be_de
     sham = Sham(world.clock)
     await world.hook("https://example.org/")
     warm = Faulty(world.warm)
-    async with delivering(world.process(sham, LIMITS, warm=warm)):
+    async with delivering(world.process(sham, LIMITS._replace(lease_seconds=300.0), warm=warm)):
         await begin(world.core, ONE)
         await asyncio.sleep(20)
         warm.fail_before("list_records", TierUnavailable("warm"), times=60)
@@ -286,7 +286,7 @@ async def test_however_many_receivers_hang_those_that_are_well_get_theirs_within
     sham.takes = lambda hook: 10.0 if hook.id in dead else 0.05
     sham.answer = lambda hook, event: FAILED if hook.id in dead else FINE
     keys = [Key("acme", f"s{n}") for n in range(10)]
-    async with delivering(world.process(sham, LIMITS)):
+    async with delivering(world.process(sham, LIMITS._replace(well_at_once=6, failing_at_once=3))):
         for key in keys:
             await begin(world.core, key)
         await asyncio.sleep(300)

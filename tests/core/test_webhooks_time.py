@@ -15,6 +15,7 @@ from sessionmanager.core.services.outgoing import Reply
 from sessionmanager.core.webhooks.hook import Hook, Replay
 from sessionmanager.core.webhooks.letters import Letter, Letters
 from sessionmanager.core.webhooks.parts import WebhookLimits
+from sessionmanager.core.webhooks.registry import Wanted
 from sessionmanager.core.webhooks.sender import Outcome, outcome_of
 from sessionmanager.errors import TierUnavailable
 from sessionmanager.model import instants
@@ -354,3 +355,25 @@ async def test_a_replay_goes_on_after_warm_was_away() -> None:
         await ask(running, hook)
         assert {*sham.places} == {(name, seq) for name in ("a", "b", "c") for seq in (1, 2, 3)}
         assert await letters(running, hook) == []
+
+
+@on_virtual_time
+async def test_what_died_after_it_was_wished_for_is_not_sent_again() -> None:
+    async with with_letters() as (running, sham, hook):
+        wish = Replay(id="rep_early", asked_at=instants.plus(running.warm.now(), -2.5 * HOUR))
+        await running.registry.replay("acme", hook.id, wish)
+        await asyncio.sleep(60)
+        assert {session for session, _ in sham.places} == {"a"}
+
+
+@on_virtual_time
+async def test_a_hook_that_its_people_have_just_enabled_or_moved_is_not_disabled_for_what_was_before() -> None:
+    running, _ = world()
+    old, _ = await running.hook("https://example.org/")
+    await running.registry.disable(old, "failing")
+    await asyncio.sleep(1)
+    await running.registry.enable("acme", old.id, running.asked(), skip=False)
+    assert (await running.registry.disable(old, "failing")).status == "enabled"
+    new = await running.registry.get("acme", old.id)
+    await running.registry.change("acme", old.id, Wanted(url="https://example.org/new"), running.asked())
+    assert (await running.registry.disable(new, "gone")).status == "enabled"

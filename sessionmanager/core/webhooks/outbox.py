@@ -125,9 +125,10 @@ class Outbox:
         """Sessions last active from `start` on, and before `end`; None: there are more than `most`."""
         found: list[tuple[str, int, Instant]] = []
         after: Position | None = None
+        size = PAGE if most is None else min(PAGE, most + 1)
         while True:
             query = ListQuery(
-                self.tenant, PAGE, sort="last_activity", after=after, active_after=start, active_before=end
+                self.tenant, size, sort="last_activity", after=after, active_after=start, active_before=end
             )
             page = await self._warm.list(query)
             pulses = [(stored.key.id, stored.head.pulse) for stored in page.items]
