@@ -377,3 +377,14 @@ async def test_a_hook_that_its_people_have_just_enabled_or_moved_is_not_disabled
     new = await running.registry.get("acme", old.id)
     await running.registry.change("acme", old.id, Wanted(url="https://example.org/new"), running.asked())
     assert (await running.registry.disable(new, "gone")).status == "enabled"
+
+
+@on_virtual_time
+async def test_an_older_secret_signs_until_its_grace_is_over_and_not_a_moment_longer() -> None:
+    running, _ = world()
+    hook, _ = await running.hook("https://example.org/")
+    rotated = (await running.registry.rotate("acme", hook.id, running.asked(), grace_seconds=60)).hook
+    old, new = running.secrets.open(hook, hook.secrets[0]), running.secrets.open(rotated, rotated.secrets[0])
+    now = running.warm.now()
+    assert running.secrets.good(rotated, instants.plus(now, 59.9)) == [new, old]
+    assert running.secrets.good(rotated, instants.plus(now, 60)) == [new]
