@@ -47,7 +47,6 @@ from sessionmanager.tiers.hot.protocol import Hot
 from sessionmanager.tiers.registry import opener
 from sessionmanager.words import TierName
 
-BANNER_TOKEN_SECONDS: Final = 3600
 TASKS_STOP_SECONDS: Final = 10.0
 EMBEDDED_WARM_TIMEOUT_SECONDS: Final = 5.0
 """SQLite has no network that could swallow an answer: a call that takes long waits for the disk, and will come."""

@@ -20,7 +20,7 @@ from sessionmanager.core.reads import Reads
 from sessionmanager.model import floor as floors
 from sessionmanager.model import participants
 from sessionmanager.model.codec import Stored
-from sessionmanager.model.floor import ClaimPolicy, Floor
+from sessionmanager.model.floor import ClaimPolicy
 from sessionmanager.model.head import Head, Participant
 from sessionmanager.words import Instant, Key
 
@@ -36,12 +36,10 @@ class Joined(NamedTuple):
 
 
 class Claimed(NamedTuple):
-    """What came of a claim. position: place in the queue; None = the claimant holds the floor under `number`."""
+    """What came of a claim; its receipt says the number. position: place in the queue; None = the floor is held."""
 
     written: Written
-    number: int
     position: int | None
-    floor: Floor
 
 
 class Participants:
@@ -160,10 +158,8 @@ class Participants:
 
         Raises FloorTaken, NotFound, and what any commit raises. Renewing one's own floor is no commit.
         """
-        claim = floors.Claim(None, 0)
 
         def decided(head: Head, known: Mapping[str, int], now: Instant) -> Decided:
-            nonlocal claim
             person = participants.require_here(head, pid)
             before = head.detail.floor
             human = takeover or person.kind == "human"
@@ -176,10 +172,8 @@ class Participants:
         written = await self._ledger.commit(key, who, Command("floor.claim", decided), request)
         if not written.committed and not written.replayed:
             await self._renew_floor(key, pid, lease_seconds)
-        answer = _receipt.decode(written.answer)
-        head = await self._head(key, written)
-        position = answer.position if isinstance(answer.position, int) else None
-        return Claimed(written, int(answer.floor or 0), position, head.detail.floor or Floor())
+        position = _receipt.decode(written.answer).position
+        return Claimed(written, position if isinstance(position, int) else None)
 
     async def _renew_floor(self, key: Key, pid: str, lease_seconds: float) -> None:
         def renew(stored: Stored, now: Instant) -> Amendment | None:

@@ -12,7 +12,7 @@ from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.live.following import HEARTBEAT_SECONDS
 from sessionmanager.api.live.sse import EventStream, frame, stream_headers
 from sessionmanager.api.reply import Answer, Reply
-from sessionmanager.core.feed.naming import Event
+from sessionmanager.core.feed.naming import Event, cloud_event_of, is_one_of
 from sessionmanager.core.feed.parts import Ephemeral, Item, Line
 from sessionmanager.core.feed.subscription import Subscription
 from sessionmanager.core.feed.tenant_subscription import Happened
@@ -160,10 +160,9 @@ class _Ids:
 def tenant_frames(ids: _Ids, tenant: str, types: str | None) -> Callable[[Sequence[Happened]], bytes]:
     """Events as CloudEvents 1.0 in structured JSON, those of `types` only."""
     wanted = None if types is None else frozenset(types.split(","))
-    source = encode(f"/tenants/{tenant}")
 
     def render(items: Sequence[Happened]) -> bytes:
-        return b"".join([_tenant_frame(item, ids.of(item.cursor), source) for item in items if _wanted(item, wanted)])
+        return b"".join([_tenant_frame(item, ids.of(item.cursor), tenant) for item in items if _wanted(item, wanted)])
 
     return render
 
@@ -171,22 +170,12 @@ def tenant_frames(ids: _Ids, tenant: str, types: str | None) -> Callable[[Sequen
 def _wanted(item: Happened, wanted: frozenset[str] | None) -> bool:
     if wanted is None or not isinstance(item, Event):
         return True
-    return item.type in wanted or f"{item.type.partition('.')[0]}.*" in wanted
+    return is_one_of(item.type, wanted)
 
 
-def _tenant_frame(item: Happened, cursor: str, source: bytes) -> bytes:
+def _tenant_frame(item: Happened, cursor: str, tenant: str) -> bytes:
     if isinstance(item, Event):
-        event = (
-            b'{"specversion":"1.0","id":%b,"source":%b,"type":%b,"subject":%b,"time":"%b",'
-            b'"datacontenttype":"application/json","data":%b}'
-        ) % (
-            encode(f"{item.session}:{item.seq}"),
-            source,
-            encode(item.type),
-            encode(item.session),
-            item.at.encode(),
-            item.data,
-        )
+        event = cloud_event_of(tenant, item)
         return b"id: %b\nevent: %b\ndata: %b\n\n" % (cursor.encode(), item.type.encode(), event)
     return frame(
         "resync",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Final, NamedTuple
 
 import msgspec
@@ -13,6 +14,7 @@ from sessionmanager.words import Instant
 SERVICES_OWN: Final = frozenset({"participant", "call", "room", "service"})
 """Entries that only the service writes; their `data.event` says what happened."""
 
+_encode = msgspec.json.Encoder().encode
 _THEIR_NAMES: Final = {"service": "microservice.joined", "client": "client.joined"}
 """Participants of these kinds join under names that robot-session's clients know; others as `participant.joined`."""
 
@@ -30,6 +32,24 @@ class Event(NamedTuple):
     at: Instant
     data: bytes
     cursor: Instant
+
+
+def is_one_of(type_: str, wanted: Container[str]) -> bool:
+    """Whether somebody who asked for these types gets this one: by its name, or by its family (`participant.*`)."""
+    return type_ in wanted or f"{type_.partition('.')[0]}.*" in wanted
+
+
+def cloud_event(id_: str, tenant: str, type_: str, subject: str, at: Instant, data: bytes) -> bytes:
+    """A CloudEvent 1.0 in structured JSON. data: a JSON text, which is not parsed."""
+    return (
+        b'{"specversion":"1.0","id":%b,"source":%b,"type":%b,"subject":%b,"time":"%b",'
+        b'"datacontenttype":"application/json","data":%b}'
+    ) % (_encode(id_), _encode(f"/tenants/{tenant}"), _encode(type_), _encode(subject), at.encode(), data)
+
+
+def cloud_event_of(tenant: str, event: Event) -> bytes:
+    """An event as its tenant gets it, by the feed and by webhooks alike: the bytes of the entry as they lie."""
+    return cloud_event(f"{event.session}:{event.seq}", tenant, event.type, event.session, event.at, event.data)
 
 
 class Gap(NamedTuple):

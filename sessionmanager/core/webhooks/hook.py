@@ -8,6 +8,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
+from sessionmanager.core.feed.naming import is_one_of
 from sessionmanager.errors import DataCorrupt
 from sessionmanager.words import Instant
 
@@ -79,7 +80,7 @@ class Hook(Struct, frozen=True, kw_only=True):
         types = frozenset(self.types)
         if not types:
             return lambda type_: True
-        return lambda type_: type_ in types or f"{type_.partition('.')[0]}.*" in types
+        return lambda type_: is_one_of(type_, types)
 
 
 _encode = msgspec.json.Encoder().encode

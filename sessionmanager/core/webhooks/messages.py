@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from sessionmanager.core.feed.naming import Event
+from sessionmanager.core.feed.naming import Event, cloud_event, cloud_event_of
 from sessionmanager.core.keys import MasterKey
 from sessionmanager.core.sealing import bind, kek_id_of
 from sessionmanager.core.webhooks.hook import Hook, HookSecret
@@ -38,19 +38,12 @@ def message_id(tenant: str, session: str, seq: int) -> str:
 
 def body_of(tenant: str, event: Event) -> bytes:
     """A line as `GET /events` tells it, with the bytes of the entry as they lie."""
-    return _cloud_event(f"{event.session}:{event.seq}", tenant, event.type, event.session, event.at, event.data)
+    return cloud_event_of(tenant, event)
 
 
 def test_body(tenant: str, message: str, hook_id: str, now: Instant) -> bytes:
     """What a test delivery says."""
-    return _cloud_event(message, tenant, "webhook.test", hook_id, now, b'{"test":true}')
-
-
-def _cloud_event(id_: str, tenant: str, type_: str, subject: str, at: Instant, data: bytes) -> bytes:
-    return (
-        b'{"specversion":"1.0","id":%b,"source":%b,"type":%b,"subject":%b,"time":"%b",'
-        b'"datacontenttype":"application/json","data":%b}'
-    ) % (_encode(id_), _encode(f"/tenants/{tenant}"), _encode(type_), _encode(subject), at.encode(), data)
+    return cloud_event(message, tenant, "webhook.test", hook_id, now, b'{"test":true}')
 
 
 # -- signatures

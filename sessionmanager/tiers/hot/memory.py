@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 import time
-from asyncio import Event, create_task, sleep
+from asyncio import create_task, sleep
 from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -25,7 +25,8 @@ from sessionmanager.errors import TierUnavailable
 from sessionmanager.model.change import Change
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.instants import to_ms
-from sessionmanager.tiers.hot.protocol import HOT_PARTS, SIGNALS_WAITING_MAX, Copy, Hot, Ring, Signal
+from sessionmanager.tiers.hot.listener import Listener
+from sessionmanager.tiers.hot.protocol import HOT_PARTS, Copy, Hot, Ring, Signal
 from sessionmanager.words import Instant, Key
 
 FILL_SECONDS: Final = 3.0
@@ -126,7 +127,7 @@ class MemoryHot:
         self._floors: OrderedDict[Key, int] = OrderedDict()  # longest unmoved first
         self._fills: OrderedDict[Key, _Fill] = OrderedDict()  # oldest first
         self._tokens = count(1)
-        self._listeners: dict[Key, set[_Listener]] = {}
+        self._listeners: dict[Key, set[Listener]] = {}
         self._listening = 0
         self._bytes = 0
 
@@ -223,7 +224,7 @@ class MemoryHot:
     async def listen(self, key: Key) -> AsyncGenerator[AsyncIterator[Ring | Signal]]:
         if self._listening >= self._bounds.listeners:
             raise TierUnavailable("hot", "too many listeners on this replica")
-        listener = _Listener(key)
+        listener = Listener(key)
         self._listeners.setdefault(key, set()).add(listener)
         self._listening += 1
         try:
@@ -298,48 +299,6 @@ class MemoryHot:
             if _stands(fill, now):
                 return
             del self._fills[key]
-
-
-class _Listener:
-    """What one listener has not heard yet: one ring, at the highest version rung, and the newest signals."""
-
-    def __init__(self, key: Key) -> None:
-        self._key = key
-        self._version = 0
-        self._rung = False
-        self._signals: deque[bytes] = deque(maxlen=SIGNALS_WAITING_MAX)
-        self._closed = False
-        self._changed = Event()
-
-    def ring(self, version: int) -> None:
-        self._version = max(version, self._version) if self._rung else version
-        self._rung = True
-        self._changed.set()
-
-    def signal(self, data: bytes) -> None:
-        self._signals.append(data)
-        self._changed.set()
-
-    def close(self) -> None:
-        self._closed = True
-        self._changed.set()
-
-    def __aiter__(self) -> AsyncIterator[Ring | Signal]:
-        return self
-
-    async def __anext__(self) -> Ring | Signal:
-        await self._changed.wait()
-        if self._closed:
-            raise StopAsyncIteration
-        heard: Ring | Signal
-        if self._rung:
-            self._rung = False
-            heard = Ring(self._key, self._version)
-        else:
-            heard = Signal(self._key, self._signals.popleft())
-        if not self._signals:
-            self._changed.clear()
-        return heard
 
 
 def _stands(fill: _Fill, now: float) -> bool:
