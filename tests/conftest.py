@@ -58,7 +58,8 @@ def pytest_make_collect_report(
     A collection error, not a usage error: it names the file in every kind of run, also with several workers.
     """
     report = yield
-    if isinstance(collector, pytest.Module) and report.passed:
+    # Without a result: a file that --last-failed leaves out.
+    if isinstance(collector, pytest.Module) and report.passed and report.result:
         kinds = sorted({mark.name for mark in collector.own_markers} & KINDS)
         if len(kinds) != 1:
             report.outcome, report.result = "failed", []
