@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Generator
 from typing import Literal, cast
@@ -42,7 +43,11 @@ def _own_logging() -> Generator[None]:
     """No file inherits the log level or processors that another one's service has set up in this process."""
     before = structlog.get_config()
     was_configured = structlog.is_configured()
+    root = logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
     yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
     if was_configured:
         structlog.configure(**before)
     else:
