@@ -13,7 +13,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev setup-load run demo test services services-stop lint format types bench typescript lock clean
+.PHONY: help setup setup-dev setup-load run demo test services services-stop lint format types bench load typescript lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -22,7 +22,7 @@ setup: $(VENV)/.stamp-runtime ## make .venv with the service in it
 
 setup-dev: $(VENV)/.stamp-dev ## add what tests and checks need
 
-setup-load: $(VENV)/.stamp-load ## add what load tests need
+setup-load: $(VENV)-load/.stamp ## make .venv-load with the service and what loads it
 
 run: setup ## start the service on 127.0.0.1:8000 with its data under ./data
 	@$(BIN)/sessionmanager serve --data-dir ./data $(ARGS)
@@ -54,6 +54,9 @@ bench: setup-dev ## measure, print a table and write build/bench.json
 	@mkdir -p build
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+load: setup-load services ## hold PROFILE=10000 conversations on three tiers, report in build/load
+	@$(VENV)-load/bin/python loadtests/run.py
+
 typescript: setup-dev ## make the types of clients/typescript anew from the contract (needs Node)
 	@scripts/typescript generate
 
@@ -62,7 +65,7 @@ lock: $(VENV)/.stamp-venv ## recompile requirements/*.txt (ARGS=--upgrade to mov
 
 clean: ## remove .venv, build and caches, end the servers of make services; ./data stays
 	@[ ! -e build/services.json ] || scripts/services stop
-	rm -rf $(VENV) build .pytest_cache .ruff_cache .hypothesis .schemathesis
+	rm -rf $(VENV) $(VENV)-load build .pytest_cache .ruff_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: a second `make setup` compares a few dates and is done; a changed file brings the step back.
@@ -86,7 +89,12 @@ $(VENV)/.stamp-dev: requirements/dev.txt $(VENV)/.stamp-runtime
 	@$(INSTALL) --require-hashes -r requirements/dev.txt
 	@touch $@
 
-$(VENV)/.stamp-load: requirements/load.txt $(VENV)/.stamp-dev
-	@echo "setup: requirements/load.txt"
-	@$(INSTALL) --require-hashes -r requirements/load.txt
+# An environment of its own: locust brings a plugin for pytest, and gevent, which patches the standard library.
+$(VENV)-load/.stamp: requirements/load.txt requirements/build.txt pyproject.toml $(VENV)/.stamp-venv
+	@echo "setup: $(VENV)-load from requirements/load.txt and the project itself"
+	@$(BIN)/python -m venv $(VENV)-load
+	@$(VENV)-load/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes \
+	  -r requirements/build.txt -r requirements/load.txt
+	@$(VENV)-load/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
+	  --no-build-isolation --editable .
 	@touch $@

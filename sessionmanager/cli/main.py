@@ -16,6 +16,7 @@ from sessionmanager.cli.output import FAILURE, INTERRUPTED, USAGE, exit_codes_he
 COMMANDS: Final = {
     "serve": ("serve:serve", "Run the service."),
     "worker": ("worker:worker", "Run the worker alone, beside servers on shared tiers."),
+    "loadtest": ("loadtest:loadtest", "Hold many conversations with a service at once, and judge it."),
     "demo": ("demo:demo", "Play a recorded call through crash, resume and archive, and compare."),
     "token": ("token:token", "Make a token and print it alone."),
     "migrate": ("migrate:migrate", "Bring the warm tier to this release: tables, collections, indexes."),

@@ -19,6 +19,14 @@ data_dir_option: Final = click.option("--data-dir", metavar="DIR", help="Directo
 config_option: Final = click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="TOML file.")
 
 
+def local_url(settings: Settings) -> str:
+    """Where a service with these settings answers, for who is on the same machine."""
+    host = settings.server_host
+    if host in ("0.0.0.0", "::"):  # noqa: S104  # everywhere, so on loopback, too
+        host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.server_port}"
+
+
 def settings_options(command: F) -> F:
     return data_dir_option(config_option(command))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from sessionmanager.cli.options import DEFAULT_TENANT, read_settings, settings_options
+from sessionmanager.cli.options import DEFAULT_TENANT, local_url, read_settings, settings_options
 from sessionmanager.cli.output import json_option, plain, print_json, print_line, shorten, table
 from sessionmanager.words import PLACEMENTS, SESSION_TYPES, STATUSES
 
@@ -58,14 +58,7 @@ class Target:
         self._made: tuple[str, float] | None = None
         # Whoever names both needs no settings here, and none of them can be wrong.
         self._settings = read_settings(config, data_dir=data_dir) if url is None or token is None else None
-        self.url = url or self._local_url()
-
-    def _local_url(self) -> str:
-        assert self._settings is not None
-        host = self._settings.server_host
-        if host in ("0.0.0.0", "::"):  # noqa: S104  # everywhere, so on loopback, too
-            host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
-        return f"http://{f'[{host}]' if ':' in host else host}:{self._settings.server_port}"
+        self.url = url or local_url(self._settings or read_settings(config, data_dir=data_dir))
 
     def token(self) -> str:
         if self._token is not None:

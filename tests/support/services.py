@@ -77,6 +77,12 @@ async def owned(name: str, folder: Path) -> AsyncGenerator[OwnServer]:
         _missing(name, "make services")
 
 
+def need(there: bool, name: str, remedy: str) -> None:
+    """Skips or fails the test where something else than a server is missing, by the same rule."""
+    if not there:
+        _missing(name, remedy)
+
+
 def _missing(name: str, remedy: str) -> NoReturn:
     reason = f"needs the server {name}: {remedy}"
     if required():
