@@ -28,6 +28,8 @@ GO_MIN: Final = (1, 25)
 JAVA_MIN: Final = 17
 TOXIPROXY: Final = ("github.com/Shopify/toxiproxy/v2/cmd/server", "v2.5.0")
 VERSITYGW: Final = ("github.com/versity/versitygw/cmd/versitygw", "v1.8.0")
+LIVEKIT: Final = ("github.com/livekit/livekit-server/cmd/server", "v1.8.4")
+"""Later versions need modules that cannot be had everywhere."""
 STAND_IN: Final = Path(__file__).parent / "mongo"
 STAND_IN_FILES: Final = ("pom.xml", "StandIn.java")
 BUILDS_SECONDS: Final = 1_200.0
@@ -113,7 +115,7 @@ def _install_redis(log: Path, seconds: float) -> None:
     run(install, log, max(1.0, until - time.monotonic()), environ)
 
 
-# -- Toxiproxy and the S3 server: from their modules, by go
+# -- Toxiproxy, the S3 server and LiveKit: from their modules, by go
 
 
 def _find_go(module: tuple[str, str]) -> tuple[str, ...] | None:
@@ -170,6 +172,31 @@ def _build_stand_in(log: Path, seconds: float) -> None:
             shutil.move(Path(sources, "target", name), place / name)
 
 
+# -- Prometheus and promtool: Debian's package, unpacked and not installed, so that no service begins by itself
+
+
+def _prometheus_place() -> Path:
+    return cache() / "prometheus-debian"
+
+
+def _find_prometheus() -> tuple[str, ...] | None:
+    """promtool lies beside the server, wherever that is."""
+    unpacked = _prometheus_place() / "usr" / "bin" / "prometheus"
+    server = str(unpacked) if unpacked.exists() else shutil.which("prometheus")
+    return None if server is None or not Path(server).with_name("promtool").exists() else (server,)
+
+
+def _unpack_prometheus(log: Path, seconds: float) -> None:
+    for tool in ("apt-get", "dpkg-deb"):
+        if shutil.which(tool) is None:
+            raise MissingProgram(f"no prometheus and no {tool}; put prometheus and promtool on PATH")
+    until = time.monotonic() + seconds
+    with _made(_prometheus_place()) as place, tempfile.TemporaryDirectory() as aside:
+        run(("env", "-C", aside, "apt-get", "download", "-qq", "prometheus"), log, seconds, {})
+        package = next(Path(aside).glob("prometheus_*.deb"))
+        run(("dpkg-deb", "-x", str(package), str(place)), log, max(1.0, until - time.monotonic()), {})
+
+
 # -- all of them
 
 
@@ -190,6 +217,12 @@ PROGRAMS: Final[Mapping[str, Program]] = {
         partial(_find_go, VERSITYGW),
         partial(_build_go, VERSITYGW),
     ),
+    "livekit": Program(
+        f"livekit-server {LIVEKIT[1]}",
+        partial(_find_go, LIVEKIT),
+        partial(_build_go, LIVEKIT),
+    ),
+    "prometheus": Program("prometheus with promtool", _find_prometheus, _unpack_prometheus),
     "moto": Program("moto", lambda: (sys.executable, "-m", "moto.server"), _never),
 }
 
