@@ -11,14 +11,12 @@ import pytest
 import yaml
 
 from sessionmanager.telemetry import METRICS
-from tests.services.programs import PROGRAMS, MissingProgram, had
+from tests.deploy.prometheus import server
 from tests.support.house import DOCS, ROOT
-from tests.support.services import need
 
 pytestmark = pytest.mark.server
 
 FOLDER: Final = ROOT / "deploy" / "prometheus"
-BUILD_SECONDS: Final = 300.0
 OTHERS: Final = frozenset(("up", "process_start_time_seconds"))
 """Metrics that come from Prometheus and its client library."""
 
@@ -34,16 +32,7 @@ def alerts() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def promtool(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import time
-
-    try:
-        found = had(
-            PROGRAMS["prometheus"], tmp_path_factory.mktemp("prometheus") / "log", time.monotonic() + BUILD_SECONDS
-        )
-    except MissingProgram as missing:
-        need(False, "prometheus", str(missing))
-        raise
-    return Path(found[0]).with_name("promtool")
+    return server(tmp_path_factory.mktemp("prometheus")).with_name("promtool")
 
 
 def test_each_alert_fires_where_it_should_and_is_silent_beside_it(promtool: Path) -> None:

@@ -1,0 +1,1 @@
+"""Grafana dashboards as code: `python -m sessionmanager.dashboards FOLDER` writes them, a file each."""
