@@ -38,6 +38,13 @@ class Settings:
     metrics_port: int | None = setting(
         None, "whole", "server.metrics_port", "Port of its own for /metrics, without a token.", low=1, high=65535
     )
+    tls_cert: Path | None = setting(
+        None, "path", "server.tls_cert", "PEM file with the certificate and its chain: the service speaks HTTPS alone."
+    )
+    tls_key: Path | None = setting(None, "path", "server.tls_key", "PEM file with the key of TLS_CERT.")
+    tls_client_ca: Path | None = setting(
+        None, "path", "server.tls_client_ca", "PEM file: callers must show a certificate that it signed (mTLS)."
+    )
     cors_origins: tuple[str, ...] = setting(
         (), "list", "server.cors_origins", "Web pages that may call from a browser, such as https://desk.example.org.",
         default_note="none",
@@ -236,8 +243,21 @@ class Settings:
         unit="percent", high=100,
     )  # fmt: skip
     resume_policy: str = setting(
-        "resume_open", "choice", "lifecycle.resume_policy", "What a call from somebody who has a session does.",
-        choices=("new", "resume_open", "resume_last"),
+        "new", "choice", "calls.resume_policy", "Whether a later call of the same caller goes on with its session.",
+        choices=("new", "resume_within", "always"),
+    )  # fmt: skip
+    resume_within_seconds: float = setting(
+        3600.0, "number", "calls.resume_within_seconds", "How long after its last activity, with `resume_within`.",
+        unit="seconds", low=1, high=3_153_600_000,
+    )  # fmt: skip
+    call_timeout_seconds: float = setting(
+        14_400.0, "number", "calls.timeout_seconds",
+        "A call that was answered and of which nothing is heard for so long ends as `timeout`; 0 = never.",
+        unit="seconds", high=31_536_000,
+    )  # fmt: skip
+    call_setup_timeout_seconds: float = setting(
+        300.0, "number", "calls.setup_timeout_seconds", "The same before it is answered.",
+        unit="seconds", high=31_536_000,
     )  # fmt: skip
     quota_sessions: int | None = setting(
         None, "whole", "quotas.sessions", "Sessions that a tenant may have unless it has a quota of its own."
@@ -301,6 +321,75 @@ class Settings:
     webhook_disable_hours: float = setting(
         72.0, "number", "webhooks.disable_hours", "A webhook to which nothing gets through for so long is disabled.",
         unit="hours", low=0.01, high=8760,
+    )  # fmt: skip
+
+    # -- rooms at LiveKit
+    livekit_server_url: str | None = setting(
+        None, "url", "livekit.server_url", "Address of LiveKit; with it, its key and its secret sessions have rooms."
+    )
+    livekit_public_url: str | None = setting(
+        None, "url", "livekit.public_url", "What participants are told, where they reach LiveKit by another address.",
+        default_note="as LIVEKIT_SERVER_URL",
+    )  # fmt: skip
+    livekit_api_key: str | None = setting(None, "text", "livekit.api_key", "Name of the API key at LiveKit.")
+    livekit_api_secret: Secret | None = setting(
+        None, "secret", "livekit.api_secret", "Secret of the API key: signs tokens and checks LiveKit's webhooks."
+    )
+    livekit_timeout_seconds: float = setting(
+        5.0, "number", "livekit.timeout_seconds", "Deadline of one call to LiveKit.", unit="seconds", low=0.1, high=60
+    )
+    livekit_token_seconds: int = setting(
+        3600, "whole", "livekit.token_seconds", "A token lets into its room for so long; whoever is in stays.",
+        unit="seconds", low=1, high=604_800,
+    )  # fmt: skip
+    room_empty_seconds: int = setting(
+        300, "whole", "livekit.room_empty_seconds", "LiveKit closes a room into which nobody has come after this.",
+        unit="seconds", low=1, high=604_800,
+    )  # fmt: skip
+    room_departure_seconds: int = setting(
+        20, "whole", "livekit.room_departure_seconds", "LiveKit closes a room so long after the last one has left.",
+        unit="seconds", low=1, high=604_800,
+    )  # fmt: skip
+    room_max_participants: int = setting(
+        0, "whole", "livekit.room_max_participants", "Participants at once in a room; 0 = any number.", high=100_000
+    )
+    room_sync_seconds: float = setting(
+        5.0, "number", "livekit.room_sync_seconds", "Between two looks at an open room.",
+        unit="seconds", low=0.1, high=3600,
+    )  # fmt: skip
+
+    requests_max: int = setting(
+        1_024, "whole", "limits.requests_max",
+        "Requests answered at once in a process; the next gets 503 `overloaded`. Followed feeds do not count.",
+        low=8, high=100_000,
+    )  # fmt: skip
+
+    # -- feeds, of one process
+    streams_max: int = setting(5_000, "whole", "streams.max", "Feeds open at once.", low=1, high=1_000_000)
+    streams_per_tenant_max: int = setting(
+        4_000, "whole", "streams.per_tenant_max", "Of these for one tenant.", low=1, high=1_000_000
+    )
+    streams_per_session_max: int = setting(
+        2_500, "whole", "streams.per_session_max", "Of these on one session.", low=1, high=1_000_000
+    )
+    streams_per_subject_max: int = setting(
+        2_500, "whole", "streams.per_subject_max", "Of these for one subject.", low=1, high=1_000_000
+    )
+    stream_pending_bytes_max: int = setting(
+        262_144, "whole", "streams.pending_bytes_max", "Kept for one slow reader; then it reads pages for itself.",
+        unit="bytes", low=65_536, high=67_108_864,
+    )  # fmt: skip
+    stream_slow_seconds: float = setting(
+        30.0, "number", "streams.slow_seconds", "So long a reader may be behind; then it is sent away, and may come back.",
+        unit="seconds", low=1, high=3600,
+    )  # fmt: skip
+    stream_heartbeat_seconds: float = setting(
+        15.0, "number", "streams.heartbeat_seconds", "Longest silence of a feed; clients give one up after 45 s.",
+        unit="seconds", low=1, high=30,
+    )  # fmt: skip
+    stream_goaway_seconds: float = setting(
+        5.0, "number", "streams.goaway_seconds", "Readers that are sent away come back over so long a time.",
+        unit="seconds", high=600,
     )  # fmt: skip
 
     # -- limits of one request

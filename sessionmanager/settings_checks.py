@@ -14,6 +14,9 @@ from sessionmanager.settings_rows import Row, Secret, is_loopback
 Values = dict[str, Any]
 SECRET_CHARACTERS_MIN: Final = 8
 """Different characters that a signing secret must have. 32 random bytes in any notation have more; `aaaa…` has not."""
+MONGO_BYTES_MAX: Final = 12 * 1024 * 1024
+"""What a session may take of its document: MongoDB refuses one over 16 MiB, and what the ring of its last commits keeps
+needs room, too."""
 PUBLIC_ALGORITHMS: Final = ("RS256", "ES256", "EdDSA")
 """What is accepted from a JWKS address unless JWT_ALGORITHMS says otherwise."""
 
@@ -88,7 +91,9 @@ def check(settings: Settings) -> Iterator[Problem]:
     yield from _check_storage(settings)
     yield from _check_processes(settings)
     yield from _check_identity(settings)
+    yield from _check_livekit(settings)
     yield from _check_bounds(settings)
+    yield from _check_document(settings)
 
 
 def _problem(settings: Settings, name: str, allowed: str, *others: str) -> Problem:
@@ -140,6 +145,9 @@ def _check_processes(settings: Settings) -> Iterator[Problem]:
             f"or set {missing}",
             "hot_url", "warm_url", "cold_url",
         )  # fmt: skip
+    for part, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_client_ca", "tls_cert")):
+        if getattr(settings, part) is not None and getattr(settings, other) is None:
+            yield _problem(settings, part, f"a path beside {other.upper()}, which is unset", other)
     if settings.metrics_port is not None and settings.metrics_port == settings.server_port:
         yield _problem(
             settings, "metrics_port", f"another port than SERVER_PORT ({settings.server_port})", "server_port"
@@ -166,6 +174,19 @@ def _check_identity(settings: Settings) -> Iterator[Problem]:
     jwks = urlsplit(settings.jwt_jwks_url or "")
     if jwks.scheme and not (jwks.scheme == "https" or (jwks.scheme == "http" and is_loopback(jwks.hostname or ""))):
         yield _problem(settings, "jwt_jwks_url", "an https URL: keys that come in the clear can be exchanged")
+
+
+def _check_livekit(settings: Settings) -> Iterator[Problem]:
+    """The address, the key and its secret are given together or not at all."""
+    three = ("livekit_server_url", "livekit_api_key", "livekit_api_secret")
+    given = [name for name in three if getattr(settings, name) is not None]
+    for name in three if given else ():
+        if name not in given:
+            yield _problem(settings, name, "what goes with " + " and ".join(one.upper() for one in given), *given)
+    for name in ("livekit_server_url", "livekit_public_url"):
+        url = urlsplit(getattr(settings, name) or "ws://unset")
+        if url.scheme not in ("ws", "wss", "http", "https") or not url.hostname or "@" in url.netloc:
+            yield _problem(settings, name, "an address such as wss://livekit.example.org, without credentials")
 
 
 def _check_algorithms(settings: Settings) -> Iterator[Problem]:
@@ -203,3 +224,22 @@ def _check_bounds(settings: Settings) -> Iterator[Problem]:
         if value > most or (strictly and value == most):
             words = "less than" if strictly else "at most"
             yield _problem(settings, name, f"{row.allowed}, and {words} {bound.upper()} ({most:g})", bound)
+
+
+def _check_document(settings: Settings) -> Iterator[Problem]:
+    """With MongoDB a session is one document: its tail, which a commit seals at twice its bound, the append that
+    passes it, and the context have to fit into one; else commits would be refused when they are needed most."""
+    if not urlsplit(settings.warm_url).scheme.startswith("mongodb"):
+        return
+    shares = {
+        "tail_bytes_max": 2 * settings.tail_bytes_max,
+        "body_bytes_max": settings.body_bytes_max,
+        "context_bytes_max": settings.context_bytes_max,
+    }
+    if sum(shares.values()) > MONGO_BYTES_MAX:
+        largest = max(shares, key=lambda name: shares[name])
+        allowed = (
+            f"with MongoDB, a value with which 2 * TAIL_BYTES_MAX + BODY_BYTES_MAX + CONTEXT_BYTES_MAX (now "
+            f"{sum(shares.values())}) is at most {MONGO_BYTES_MAX}: a document holds no more"
+        )
+        yield _problem(settings, largest, allowed, *(name for name in shares if name != largest), "warm_url")

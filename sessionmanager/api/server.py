@@ -5,14 +5,25 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from pathlib import Path
+from ssl import CERT_NONE, CERT_REQUIRED
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from sessionmanager.api.live.socket_protocol import MESSAGE_BYTES_MAX, BoundedSocket
 from sessionmanager.api.protocol import BoundedProtocol, ServerBounds
+
+
+class Tls(NamedTuple):
+    """PEM files: the certificate with its chain, its key, and whom callers' certificates must come from (None: anybody,
+    without one). TLS 1.2 and later, as Python's ssl decides."""
+
+    cert: Path
+    key: Path
+    client_ca: Path | None = None
 
 
 class Server(uvicorn.Server):
@@ -82,13 +93,14 @@ def make_server(
     on_draining: Callable[[], None] | None = None,
     takes_signals: bool = True,
     message_bytes_max: int = MESSAGE_BYTES_MAX,
+    tls: Tls | None = None,
 ) -> Server:
     """A server ready to `serve()` or `run()`. port 0: any free one, told to `on_listening`.
 
     on_stopping: called once at the first SIGTERM or SIGINT, in the signal's handler; it must not block. on_draining:
     called on the loop when the server stops, before connections are closed: streams end by it. Stopping takes at most
     `shutdown_seconds`, and then what still runs is cancelled. message_bytes_max: of a message over a WebSocket.
-    takes_signals: False for a second server of the process, which its owner stops.
+    takes_signals: False for a second server of the process, which its owner stops. tls: speak it, and nothing else.
     """
     bounds = bounds or ServerBounds()
     protocol = type("BoundProtocol", (BoundedProtocol,), {"bounds": bounds})
@@ -111,6 +123,7 @@ def make_server(
         timeout_keep_alive=bounds.keep_alive_seconds,
         timeout_graceful_shutdown=bounds.shutdown_seconds,
         h11_max_incomplete_event_size=bounds.header_bytes_max,
+        **_tls_options(tls),
     )
     return Server(
         config,
@@ -119,6 +132,17 @@ def make_server(
         on_draining=on_draining,
         takes_signals=takes_signals,
     )
+
+
+def _tls_options(tls: Tls | None) -> dict[str, Any]:
+    if tls is None:
+        return {}
+    return {
+        "ssl_certfile": str(tls.cert),
+        "ssl_keyfile": str(tls.key),
+        "ssl_ca_certs": None if tls.client_ca is None else str(tls.client_ca),
+        "ssl_cert_reqs": CERT_NONE if tls.client_ca is None else CERT_REQUIRED,
+    }
 
 
 def serve(app: ASGIApp, **options: Any) -> None:

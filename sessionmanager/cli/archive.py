@@ -21,7 +21,7 @@ from sessionmanager.cli.sessions import Target, client_options
 from sessionmanager.errors import Erased, IllegalTransition, LegalHold, NotFound
 
 if TYPE_CHECKING:
-    from sessionmanager.client.client import AsyncClient
+    from sessionmanager.client.client import PlainClient
 
 PAGE: Final = 200
 BAR_COLUMNS: Final = 30
@@ -78,7 +78,7 @@ class _Run:
         self._found = self._asked = 0
         self._shown_at = 0.0
 
-    async def __call__(self, client: AsyncClient) -> None:
+    async def __call__(self, client: PlainClient) -> None:
         async with aclosing(self._quiet(client)) as sessions:
             async for session in sessions:
                 self._found += 1
@@ -94,7 +94,7 @@ class _Run:
                     await asyncio.sleep(max(0.0, self._pause_seconds - (time.monotonic() - began)))
         self._end()
 
-    async def _quiet(self, client: AsyncClient) -> AsyncGenerator[dict[str, Any]]:
+    async def _quiet(self, client: PlainClient) -> AsyncGenerator[dict[str, Any]]:
         """Summaries of sessions in warm without activity since, the newest of them first."""
         cursor: str | None = None
         while True:
@@ -110,7 +110,7 @@ class _Run:
             if cursor is None:
                 return
 
-    async def _ask(self, client: AsyncClient, id: str) -> None:
+    async def _ask(self, client: PlainClient, id: str) -> None:
         try:
             await patiently(partial(client.archive, id))
         except (NotFound, Erased):

@@ -39,8 +39,8 @@ _CODES: Final[Mapping[str, int]] = {
     ),
     **dict.fromkeys((e.Unauthenticated.type, e.Forbidden.type), output.DENIED),
     **dict.fromkeys(
-        (e.RateLimited.type, e.Contended.type, e.TierUnavailable.type, e.Draining.type, e.OutcomeUnknown.type,
-         e.UpstreamFailed.type, "unreachable"),
+        (e.RateLimited.type, e.Contended.type, e.TierUnavailable.type, e.Draining.type, e.Overloaded.type,
+         e.OutcomeUnknown.type, e.UpstreamFailed.type, "unreachable"),
         output.UNAVAILABLE,
     ),
     "timed-out": output.TIMED_OUT,

@@ -24,7 +24,8 @@ def local_url(settings: Settings) -> str:
     host = settings.server_host
     if host in ("0.0.0.0", "::"):  # noqa: S104  # everywhere, so on loopback, too
         host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.server_port}"
+    scheme = "http" if settings.tls_cert is None else "https"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.server_port}"
 
 
 def settings_options(command: F) -> F:

@@ -17,7 +17,7 @@ import click
 import msgspec
 
 from sessionmanager.cli.failures import Gone
-from sessionmanager.client.client import AsyncClient, one_line
+from sessionmanager.client.client import PlainClient, one_line
 from sessionmanager.client.problems import NotOurs
 from sessionmanager.errors import SessionManagerError
 
@@ -67,7 +67,7 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
 
 
 async def follow_entries(
-    client: AsyncClient, id: str, *, newest: int, interval_seconds: float | None, write: Callable[[bytes], None]
+    client: PlainClient, id: str, *, newest: int, interval_seconds: float | None, write: Callable[[bytes], None]
 ) -> None:
     """Write the newest entries, oldest of them first, then each that comes. interval_seconds: None = no more then.
 
@@ -87,7 +87,7 @@ async def follow_entries(
             await asyncio.sleep(interval_seconds)
 
 
-async def export_session(client: AsyncClient, id: str, file: IO[bytes]) -> None:
+async def export_session(client: PlainClient, id: str, file: IO[bytes]) -> None:
     """The head on one line, then every entry it counts, each on one: what comes meanwhile is left out."""
     head = (await client.get_raw(id, entries=0)).body
     count = _decode(head, _Count)

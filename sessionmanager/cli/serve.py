@@ -21,16 +21,33 @@ if TYPE_CHECKING:
 @click.option("--host", metavar="ADDRESS", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", metavar="PORT", help="Port to listen on; 0 takes a free one.  [default: 8000]")
 @click.option("--workers", metavar="N", help="Serving processes; more than one needs shared tiers.  [default: 1]")
+@click.option("--tls-cert", metavar="FILE", help="PEM file with the certificate: speak HTTPS.")
+@click.option("--tls-key", metavar="FILE", help="PEM file with its key.")
 @settings_options
 @json_option
 def serve(
-    host: str | None, port: str | None, workers: str | None, data_dir: str | None, config: Path | None, as_json: bool
+    host: str | None,
+    port: str | None,
+    workers: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+    data_dir: str | None,
+    config: Path | None,
+    as_json: bool,
 ) -> None:
     """Run the service, its worker inside, until SIGTERM or Ctrl-C.
 
     Without settings it keeps everything under ./data, listens on 127.0.0.1:8000 and prints how to talk to it.
     """
-    settings = read_settings(config, server_host=host, server_port=port, workers=workers, data_dir=data_dir)
+    settings = read_settings(
+        config,
+        server_host=host,
+        server_port=port,
+        workers=workers,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        data_dir=data_dir,
+    )
     from sessionmanager.running.servers import run_server
 
     try:

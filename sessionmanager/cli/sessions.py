@@ -14,7 +14,7 @@ from sessionmanager.cli.output import json_option, plain, print_json, print_line
 from sessionmanager.words import PLACEMENTS, SESSION_TYPES, STATUSES
 
 if TYPE_CHECKING:
-    from sessionmanager.client.client import AsyncClient
+    from sessionmanager.client.client import PlainClient
 
 F = TypeVar("F", bound=Callable[..., Any])
 TIMEOUT_SECONDS: Final = 10.0
@@ -73,8 +73,8 @@ class Target:
             self._made = minted.token, minted.expires_at
         return self._made[0]
 
-    def run(self, work: Callable[[AsyncClient], Awaitable[None]]) -> None:
-        from sessionmanager.client.client import AsyncClient
+    def run(self, work: Callable[[PlainClient], Awaitable[None]]) -> None:
+        from sessionmanager.client.client import PlainClient
 
         async def whole() -> None:
             async with client:
@@ -82,7 +82,7 @@ class Target:
 
         self.token()  # what is wrong with it is said before anything is asked
         try:
-            client = AsyncClient(self.url, self.token, deadline_seconds=self._timeout)
+            client = PlainClient(self.url, self.token, deadline_seconds=self._timeout)
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--url") from None
         asyncio.run(whole())
@@ -113,7 +113,7 @@ def list_(
 ) -> None:  # fmt: skip
     """List sessions, newest first; a page may be up to 10 s old."""
 
-    async def work(client: AsyncClient) -> None:
+    async def work(client: PlainClient) -> None:
         page = await client.list(
             limit=limit, cursor=cursor, status=status, type=type_, placement=placement, caller=caller, callee=callee,
             participant=participant, label=label, sort=sort,
@@ -140,7 +140,7 @@ def show(
 ) -> None:  # fmt: skip
     """Show a session and the newest of what was said."""
 
-    async def work(client: AsyncClient) -> None:
+    async def work(client: PlainClient) -> None:
         answer = await client.get_raw(id, entries=entries)
         if as_json:
             print_line(answer.body)
@@ -178,7 +178,7 @@ def tail(
 
             click.echo(entry_line(msgspec.json.decode(line)))
 
-    async def work(client: AsyncClient) -> None:
+    async def work(client: PlainClient) -> None:
         await follow_entries(client, id, newest=entries, interval_seconds=interval if follow else None, write=write)
 
     Target(url, token, tenant, timeout, data_dir, config).run(work)
@@ -198,7 +198,7 @@ def export(
     """
     from sessionmanager.cli.reading import export_session, open_export
 
-    async def work(client: AsyncClient) -> None:
+    async def work(client: PlainClient) -> None:
         with open_export(output) as file:
             await export_session(client, id, file)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,13 +17,14 @@ import uvloop
 from sessionmanager import logs
 from sessionmanager.api.app import metrics_app
 from sessionmanager.api.protocol import ServerBounds
-from sessionmanager.api.server import make_server
+from sessionmanager.api.server import Tls, make_server
 from sessionmanager.cli.serve import banner
 from sessionmanager.model.roles import Actor
 from sessionmanager.running.garbage import seldom
 from sessionmanager.running.processes import Place, bind, my_place, note_served, own_command, supervise
 from sessionmanager.running.siblings import Siblings
 from sessionmanager.settings import Settings
+from sessionmanager.settings_checks import refused
 from sessionmanager.wiring import Service, open_service
 
 MESSAGE_BYTES_AROUND: Final = 4096
@@ -39,6 +41,7 @@ def run_server(settings: Settings) -> None:
     """
     place = my_place(os.environ)
     if place is None and settings.workers > 1:
+        _tls(settings)  # what is wrong with it is said once, and not by each of them
         logs.configure(settings.log_level, settings.log_format)
         bound = bind(settings.server_host, settings.server_port)
         code = uvloop.run(supervise(own_command(), settings.workers, bound, settings.drain_seconds))
@@ -47,7 +50,28 @@ def run_server(settings: Settings) -> None:
         sys.exit(1)
 
 
+def _tls(settings: Settings) -> Tls | None:
+    """What the server speaks TLS with, looked at now. Raises SettingsInvalid: a file cannot be used, and why."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key, password=lambda: b"")
+    except OSError as error:
+        reason = error.strerror or "not PEM"
+        raise refused(
+            settings, "tls_cert", f"a PEM file that fits TLS_KEY, whose key has no password: {reason}"
+        ) from None
+    if settings.tls_client_ca is not None:
+        try:
+            context.load_verify_locations(settings.tls_client_ca)
+        except OSError as error:
+            raise refused(settings, "tls_client_ca", f"a PEM file: {error.strerror or 'not PEM'}") from None
+    return Tls(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+
+
 async def _serve(settings: Settings, place: Place | None) -> bool:
+    tls = _tls(settings)
     healthy = True
     servers: list[Any] = []
 
@@ -60,7 +84,8 @@ async def _serve(settings: Settings, place: Place | None) -> bool:
     async with open_service(settings, on_poison=on_poison) as service:
 
         def on_listening(host: str, port: int) -> None:
-            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            scheme = "http" if settings.tls_cert is None else "https"
+            address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
             log.info("server.started", address=address, data_dir=str(settings.data_dir))
             if place is not None and not note_served(place):
                 return  # another process has said it
@@ -85,6 +110,7 @@ async def _serve(settings: Settings, place: Place | None) -> bool:
             on_stopping=on_stopping,
             on_draining=service.api.feeds.drain,
             message_bytes_max=settings.body_bytes_max + MESSAGE_BYTES_AROUND,
+            tls=tls,
         )
         servers.append(server)
         async with AsyncExitStack() as stack:

@@ -15,7 +15,7 @@ from sessionmanager.cli.failures import Gone
 from sessionmanager.cli.playing.recording import Recording
 from sessionmanager.cli.playing.service import OwnService
 from sessionmanager.cli.playing.timeline import Timeline
-from sessionmanager.client.client import Answer, AsyncClient, page_of
+from sessionmanager.client.client import Answer, PlainClient, page_of
 from sessionmanager.wire.entries import EntryDraft
 from sessionmanager.words import H_REPLAYED, H_SESSION_TIER
 
@@ -103,17 +103,17 @@ class Story:
         await self._service.start()
         self._tell(name, f"pid {self._service.pid}, {self._service.address.removeprefix('http://')}", began)
 
-    def _client(self) -> AsyncClient:
-        return AsyncClient(self._service.address, lambda: self._service.token)
+    def _client(self) -> PlainClient:
+        return PlainClient(self._service.address, lambda: self._service.token)
 
-    async def _create(self, client: AsyncClient) -> None:
+    async def _create(self, client: PlainClient) -> None:
         body = msgspec.json.encode({**self._recording.meta, "id": self._id})
         began = time.perf_counter()
         answer = await client.call("POST", "/sessions", body=body, key=f"{self._id}-create")
         self._note(answer)
         self._tell("create", f"{self._id}, version {self._version}", began, answer)
 
-    async def _talk(self, client: AsyncClient, first: int, end: int) -> None:
+    async def _talk(self, client: PlainClient, first: int, end: int) -> None:
         """Each entry is a commit of its own, as a bridge sends them."""
         taken: list[float] = []
         for i in range(first, end):
@@ -130,13 +130,13 @@ class Story:
         said: Any = msgspec.json.decode(texts[-1]) if texts and texts[-1] is not UNSET else None
         return f"“{said}”" if isinstance(said, str) else None
 
-    async def _append(self, client: AsyncClient, i: int) -> Answer:
+    async def _append(self, client: PlainClient, i: int) -> Answer:
         return await client.call("POST", f"{self._path}/entries", body=self._body(i), key=f"{self._id}-{i}")
 
     def _body(self, i: int) -> bytes:
         return b'{"entries":[%b]}' % self._recording.entries[i]
 
-    async def _drop(self, client: AsyncClient, i: int) -> None:
+    async def _drop(self, client: PlainClient, i: int) -> None:
         """The caller is gone twice: once in the middle of the request, once before the answer."""
         path, body, key = f"{self._path}/entries", self._body(i), f"{self._id}-{i}"
         began = time.perf_counter()
@@ -150,7 +150,7 @@ class Story:
         self._tell("caller drops", "again: all sent, gone before the answer", began, crash=True)
         await self._retry(client, i)
 
-    async def _retry(self, client: AsyncClient, i: int) -> None:
+    async def _retry(self, client: PlainClient, i: int) -> None:
         began = time.perf_counter()
         answer = await self._append(client, i)
         first = answer.headers.get(H_REPLAYED.lower()) == "true"
@@ -168,13 +168,13 @@ class Story:
         self._tell("kill -9", f"pid {pid}, while it appends {self._recording.drafts[i].type}", began, crash=True)
         await self._start("start again")
 
-    async def _read(self, client: AsyncClient, name: str) -> None:
+    async def _read(self, client: PlainClient, name: str) -> None:
         began = time.perf_counter()
         head, answer = await self._head(client)
         _hold(head.version >= self._version, f"version {self._version} was acknowledged, {head.version} is there")
         self._tell(name, f"version {head.version}, {head.entry_count} entries, {head.status}", began, answer)
 
-    async def _resume(self, client: AsyncClient) -> None:
+    async def _resume(self, client: PlainClient) -> None:
         began = time.perf_counter()
         answer = await client.call(
             "POST", f"{self._path}/resume", body={"entries": RESUME_ENTRIES}, key=f"{self._id}-resume-{self._version}"
@@ -186,13 +186,13 @@ class Story:
         detail = f"version {self._version}, last {len(body['entries'])} of {body['session']['entry_count']} entries"
         self._tell("resume", detail, began, answer, more=f"still open: {waiting}" if waiting else None)
 
-    async def _suspend(self, client: AsyncClient) -> None:
+    async def _suspend(self, client: PlainClient) -> None:
         began = time.perf_counter()
         answer = await client.call("POST", f"{self._path}/suspend", body={}, key=f"{self._id}-suspend")
         self._note(answer)
         self._tell("suspend", f"dormant, version {self._version}", began, answer)
 
-    async def _archive(self, client: AsyncClient) -> None:
+    async def _archive(self, client: PlainClient) -> None:
         """Asked for; the worker moves it. The time is until the body lies in cold."""
         began = time.perf_counter()
         await client.archive(self._id, key=f"{self._id}-archive")
@@ -202,13 +202,13 @@ class Story:
             await asyncio.sleep(LOOK_SECONDS)
         self._tell("archive", "the body is encrypted in cold now", began)
 
-    async def _end(self, client: AsyncClient) -> None:
+    async def _end(self, client: PlainClient) -> None:
         began = time.perf_counter()
         answer = await client.call("POST", f"{self._path}/end", body={"reason": "completed"}, key=f"{self._id}-end")
         self._note(answer)
         self._tell("end", f"completed, version {self._version}", began, answer)
 
-    async def _history(self, client: AsyncClient) -> list[bytes]:
+    async def _history(self, client: PlainClient) -> list[bytes]:
         began = time.perf_counter()
         lines: list[bytes] = []
         cursor: str | None = None
@@ -227,7 +227,7 @@ class Story:
 
     # -- what it is told by
 
-    async def _head(self, client: AsyncClient) -> tuple[_Head, Answer]:
+    async def _head(self, client: PlainClient) -> tuple[_Head, Answer]:
         answer = await client.get_raw(self._id, entries=0)
         return _heads.decode(answer.body), answer
 
