@@ -13,7 +13,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev setup-load run demo test services services-stop lint format types bench load typescript lock clean
+.PHONY: help setup setup-dev setup-load setup-docs run demo test services services-stop lint format types bench load docs typescript lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -23,6 +23,8 @@ setup: $(VENV)/.stamp-runtime ## make .venv with the service in it
 setup-dev: $(VENV)/.stamp-dev ## add what tests and checks need
 
 setup-load: $(VENV)-load/.stamp ## make .venv-load with the service and what loads it
+
+setup-docs: $(VENV)-docs/.stamp ## make .venv-docs with what builds the site
 
 run: setup ## start the service on 127.0.0.1:8000 with its data under ./data
 	@$(BIN)/sessionmanager serve --data-dir ./data $(ARGS)
@@ -57,6 +59,9 @@ bench: setup-dev ## measure, print a table and write build/bench.json
 load: setup-load services ## hold PROFILE=10000 conversations on three tiers, report in build/load
 	@$(VENV)-load/bin/python loadtests/run.py
 
+docs: setup-docs ## build the site into build/site; a broken link is an error
+	@$(VENV)-docs/bin/sphinx-build -q -n -W --keep-going -b html -d build/doctrees docs build/site
+
 typescript: setup-dev ## make the types of clients/typescript anew from the contract (needs Node)
 	@scripts/typescript generate
 
@@ -65,7 +70,7 @@ lock: $(VENV)/.stamp-venv ## recompile requirements/*.txt (ARGS=--upgrade to mov
 
 clean: ## remove .venv, build and caches, end the servers of make services; ./data stays
 	@[ ! -e build/services.json ] || scripts/services stop
-	rm -rf $(VENV) $(VENV)-load build .pytest_cache .ruff_cache .hypothesis .schemathesis
+	rm -rf $(VENV) $(VENV)-load $(VENV)-docs build .pytest_cache .ruff_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: a second `make setup` compares a few dates and is done; a changed file brings the step back.
@@ -87,6 +92,13 @@ $(VENV)/.stamp-runtime: requirements/runtime.txt requirements/build.txt pyprojec
 $(VENV)/.stamp-dev: requirements/dev.txt $(VENV)/.stamp-runtime
 	@echo "setup: requirements/dev.txt"
 	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)-docs/.stamp: requirements/docs.txt
+	@echo "setup: $(VENV)-docs from requirements/docs.txt"
+	@$(PYTHON) -m venv $(VENV)-docs
+	@$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes \
+	  -r requirements/docs.txt
 	@touch $@
 
 # An environment of its own: locust brings a plugin for pytest, and gevent, which patches the standard library.
