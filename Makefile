@@ -13,7 +13,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev setup-load setup-docs run demo test services services-stop lint format types bench load docs typescript lock clean
+.PHONY: help setup setup-dev setup-load setup-docs run demo test services services-stop lint format types bench bench-peers load docs typescript lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -56,6 +56,9 @@ bench: setup-dev ## measure, print a table and write build/bench.json
 	@mkdir -p build
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+bench-peers: setup-dev $(VENV)-peers/.stamp ## measure beside session stores of others, write docs/benchmarks.md
+	@$(VENV)-peers/bin/python -m tests.bench.peers $(ARGS)
+
 load: setup-load services ## hold PROFILE=10000 conversations on three tiers, report in build/load
 	@$(VENV)-load/bin/python loadtests/run.py
 
@@ -70,7 +73,7 @@ lock: $(VENV)/.stamp-venv ## recompile requirements/*.txt (ARGS=--upgrade to mov
 
 clean: ## remove .venv, build and caches, end the servers of make services; ./data stays
 	@[ ! -e build/services.json ] || scripts/services stop
-	rm -rf $(VENV) $(VENV)-load $(VENV)-docs build .pytest_cache .ruff_cache .hypothesis .schemathesis
+	rm -rf $(VENV) $(VENV)-load $(VENV)-docs $(VENV)-peers build .pytest_cache .ruff_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: a second `make setup` compares a few dates and is done; a changed file brings the step back.
@@ -92,6 +95,13 @@ $(VENV)/.stamp-runtime: requirements/runtime.txt requirements/build.txt pyprojec
 $(VENV)/.stamp-dev: requirements/dev.txt $(VENV)/.stamp-runtime
 	@echo "setup: requirements/dev.txt"
 	@$(INSTALL) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(VENV)-peers/.stamp: requirements/peers.txt
+	@echo "setup: $(VENV)-peers from requirements/peers.txt"
+	@$(PYTHON) -m venv $(VENV)-peers
+	@$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes \
+	  -r requirements/peers.txt
 	@touch $@
 
 $(VENV)-docs/.stamp: requirements/docs.txt
