@@ -4,7 +4,7 @@
     ├── fix     Malformed Unauthenticated Forbidden NotFound AlreadyExists IllegalTransition NotResumable LegalHold
     │           Erased MinVersionAhead UnsupportedMediaType TooLarge Invalid KeyReused MethodNotAllowed
     ├── reload  VersionConflict PreconditionRequired
-    ├── wait    RateLimited InProgress JoinTimeout Contended TierUnavailable Draining
+    ├── wait    RateLimited InProgress JoinTimeout Contended TierUnavailable Draining Overloaded
     ├── repeat  OutcomeUnknown
     └── none    UpstreamFailed DataCorrupt
     RevConflict   (between ledger and warm only: a compare-and-set lost; no client ever sees it)
@@ -331,6 +331,15 @@ class TierUnavailable(SessionManagerError):
 class Draining(SessionManagerError):
     type = "draining"
     title = "This replica is stopping"
+    remedy = "wait"
+    retry_after_seconds = 1.0
+
+
+class Overloaded(SessionManagerError):
+    """More is asked of this replica than it can do; refused before anything was looked at."""
+
+    type = "overloaded"
+    title = "This replica has too much to do"
     remedy = "wait"
     retry_after_seconds = 1.0
 

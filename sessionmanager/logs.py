@@ -21,6 +21,8 @@ from typing import Any, Final, TextIO, cast
 import msgspec
 import structlog
 
+from sessionmanager.tracing.spans import trace_id
+
 TEXT_CHARACTERS_MAX: Final = 2048
 EXCEPTION_CHARACTERS_MAX: Final = 16_384
 MEMBERS_MAX: Final = 64
@@ -65,12 +67,17 @@ def unbind(token: Token[Mapping[str, str] | None]) -> None:
 
 
 def configure(
-    level: str, form: str = "auto", *, stream: TextIO | None = None, on_event: Callable[[str, str], None] | None = None
+    level: str,
+    form: str = "auto",
+    *,
+    stream: TextIO | None = None,
+    on_event: Callable[[str, str], None] | None = None,
+    ship: Callable[[str], None] | None = None,
 ) -> None:
     """Set up logging for this process, once, from `Settings.log_level` and `log_format`.
 
     Args: form: `json`, `console`, or `auto`: console where `stream` (stderr) is a terminal. on_event: told the level
-    and the name of each line (`Metrics.log_event`).
+    and the name of each line (`Metrics.log_event`). ship: given each line as JSON; it must not wait.
     """
     out = stream or sys.stderr
     console = form == "console" or (form == "auto" and out.isatty())
@@ -81,8 +88,13 @@ def configure(
             on_event(event["level"], str(event["event"]))
         return event
 
+    def shipped(logger: Any, method: str, event: EventDict) -> EventDict:
+        if ship is not None:
+            ship(_json(logger, method, event))
+        return event
+
     structlog.configure(
-        processors=[_add_common, count, _clean, _console if console else _json],
+        processors=[_add_common, count, _clean, *([] if ship is None else [shipped]), _console if console else _json],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=lambda *_: _Writer(out),
         cache_logger_on_first_use=False,
@@ -94,6 +106,24 @@ def configure(
         logging.getLogger(name).setLevel(max(least, threshold))
     logging.captureWarnings(True)
     logging.raiseExceptions = False
+
+
+def join(on_event: Callable[[str, str], None] | None = None) -> None:
+    """Log from within another program: lines go to the standard library's logger `sessionmanager`, at whatever level
+    and in whatever form that program has set up. Where it uses structlog itself, its own set-up stands."""
+    if structlog.is_configured():
+        return
+
+    def count(_: Any, method: str, event: EventDict) -> EventDict:
+        if on_event is not None:
+            on_event(event["level"], str(event["event"]))
+        return event
+
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, _add_common, count, _clean, _line],
+        logger_factory=lambda *_: logging.getLogger("sessionmanager"),
+        cache_logger_on_first_use=False,
+    )
 
 
 class _Writer:
@@ -145,6 +175,9 @@ def _add_common(_: Any, method: str, event: EventDict) -> EventDict:
     bound = _request.get()
     if bound is not None:
         ordered.update(bound)
+    trace = trace_id()
+    if trace is not None:
+        ordered["trace_id"] = trace
     exc_info = event.pop("exc_info", None)
     ordered.update((name, value) for name, value in event.items() if name not in ordered)
     if exc_info:
@@ -229,6 +262,10 @@ def _json(_: Any, method: str, event: EventDict) -> str:
         return _encode(event).decode() + "\n"
     except (TypeError, ValueError, msgspec.MsgspecError):  # such as a whole number that JSON encoders refuse
         return _encode({name: _clean_value(str(value), 1) for name, value in event.items()}).decode() + "\n"
+
+
+def _line(_: Any, method: str, event: EventDict) -> str:
+    return _json(_, method, event).rstrip("\n").replace("%", "%%")
 
 
 def _console(_: Any, method: str, event: EventDict) -> str:

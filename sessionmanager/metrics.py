@@ -6,6 +6,7 @@ Children are looked up in a plain dictionary rather than by `labels()`, so that 
 from __future__ import annotations
 
 import platform
+import time
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from itertools import accumulate
@@ -18,10 +19,12 @@ from prometheus_client.metrics_core import HistogramMetricFamily
 from prometheus_client.metrics_core import Metric as Samples
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from sessionmanager import __version__
 from sessionmanager.telemetry import BREAKER_STATES, EVENTS, METRICS, OTHER, TIERS, Metric
-from sessionmanager.words import PLACEMENTS, STATUSES, TierName
+from sessionmanager.tracing.spans import finished, is_traced, trace_id
+from sessionmanager.words import LIVE_CALL_STATES, PLACEMENTS, STATUSES, TierName
 
 CHILDREN_MAX: Final = 1000
 """Children of one metric; past it everything new is `other`. A wall behind the closed sets, not a limit to meet."""
@@ -33,26 +36,42 @@ _STATUS_CODES: Final = tuple(map(str, range(100, 600)))
 _COUNTED_EVENTS: Final = frozenset({"warning", "error", "critical"})
 
 
+Bucket = tuple[str, float] | tuple[str, float, Exemplar]
+
+
 class _Times:
     """One series of a histogram: plain numbers, a bisection and two sums an observation (0.2 µs; the library's own
-    takes
-    a lock for each and looks at one bound after another). For the event loop alone."""
+    takes a lock for each and looks at one bound after another). For the event loop alone.
 
-    __slots__ = ("bounds", "counts", "total")
+    exemplars: by bucket, the last observation that belonged to a trace.
+    """
+
+    __slots__ = ("bounds", "counts", "exemplars", "total")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
+        self.exemplars: dict[int, Exemplar] | None = None
         self.total = 0.0
 
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(self.bounds, seconds)] += 1
+    def observe(self, seconds: float, trace: str | None = None) -> None:
+        bucket = bisect_left(self.bounds, seconds)
+        self.counts[bucket] += 1
         self.total += seconds
+        if trace is not None:
+            if self.exemplars is None:
+                self.exemplars = {}
+            self.exemplars[bucket] = Exemplar({"trace_id": trace}, seconds, time.time())
 
-    def buckets(self) -> list[tuple[str, float]]:
-        """Cumulative counts by upper bound, as both formats have them."""
+    def buckets(self) -> list[Bucket]:
+        """Cumulative counts by upper bound, as both formats have them, each with its exemplar."""
         names = [*(str(float(bound)) for bound in self.bounds), "+Inf"]
-        return list(zip(names, accumulate(self.counts), strict=True))
+        found: list[Bucket] = []
+        exemplars = self.exemplars or {}
+        for bucket, (name, count) in enumerate(zip(names, accumulate(self.counts), strict=True)):
+            exemplar = exemplars.get(bucket)
+            found.append((name, count) if exemplar is None else (name, count, exemplar))
+        return found
 
 
 class _Histogram(Collector):
@@ -145,11 +164,15 @@ class Metrics:
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """A request was answered. route: its template; a path, or anything else not known, counts as `other`."""
-        self._requests.at(route, method, str(status)).observe(seconds)
+        self._requests.at(route, method, str(status)).observe(seconds, trace_id())
 
     def problem(self, type_: str) -> None:
         """A problem document was answered; `type_` as in `errors.py`."""
         self._of["problems"].at(type_).inc()
+
+    def shed(self, reason: str) -> None:
+        """A request was refused because this process has too much to do; `reason` as in the table."""
+        self._of["shed_requests"].at(reason).inc()
 
     def refusal(self, reason: str) -> None:
         """Somebody was refused for who they are, or for what they may not do."""
@@ -165,6 +188,10 @@ class Metrics:
         """The tier's breaker is now `ok`, `half-open` or `open`."""
         for known in BREAKER_STATES:
             self._of["tier_breaker"].at(tier, known).set(known == state)
+
+    def repeated(self, tier: TierName, operation: str, outcome: str) -> None:
+        """A read of a tier that failed was repeated, or was not for want of budget or time."""
+        self._of["tier_repeats"].at(tier, operation, outcome).inc()
 
     # -- core (`CoreEvents`)
 
@@ -206,6 +233,11 @@ class Metrics:
             for placement in PLACEMENTS:
                 self._of["sessions"].at(status, placement).set(counts.get((status, placement), 0))
 
+    def calls(self, counts: Mapping[str, int]) -> None:
+        """How many calls there are by state; a state that is missing has none."""
+        for state in LIVE_CALL_STATES:
+            self._of["calls"].at(state).set(counts.get(state, 0))
+
     # -- webhooks (`WebhookEvents`)
 
     def webhook(self, outcome: str) -> None:
@@ -215,6 +247,20 @@ class Metrics:
     def webhook_lag(self, seconds: float) -> None:
         """A line was delivered so long after its commit."""
         self._of["webhook_lag_seconds"].at().observe(seconds)
+
+    # -- rooms
+
+    def livekit(self, operation: str, outcome: str, seconds: float) -> None:
+        """A call to LiveKit ended; both as in the table."""
+        self._of["livekit_request_duration_seconds"].at(operation, outcome).observe(seconds)
+
+    def room_corrected(self, what: str) -> None:
+        """Something was set right between a session and its room."""
+        self._of["room_corrections"].at(what).inc()
+
+    def room_webhook(self, outcome: str) -> None:
+        """LiveKit has told something."""
+        self._of["room_webhooks"].at(outcome).inc()
 
     # -- queues, logs
 
@@ -228,6 +274,10 @@ class Metrics:
         self._of["log_lines"].at(level).inc()
         if level in _COUNTED_EVENTS:
             self._of["log_events"].at(event).inc()
+
+    def log_shipped(self, outcome: str, count: int) -> None:
+        """Lines for Vector were sent, or dropped. From any thread."""
+        self._of["log_shipping"].at(outcome).inc(count)
 
     def collect(self) -> list[Samples]:
         """What this process has counted, as it is shown."""
@@ -257,11 +307,18 @@ class TierWatch:
     """
 
     def __init__(self, metrics: Metrics) -> None:
-        self.observe = metrics.observe
+        self.repeated = metrics.repeated
         self._metrics = metrics
         self._away: set[TierName] = set()
         for tier in TIERS:
             metrics.breaker(tier, "ok")
+
+    def observe(self, tier: TierName, operation: str, outcome: str, seconds: float) -> None:
+        """A call to a tier ended; within a trace it is a span."""
+        self._metrics.observe(tier, operation, outcome, seconds)
+        if is_traced():
+            known = {"db.system.name": tier, "db.operation.name": operation, "outcome": outcome}
+            finished(f"{tier}.{operation}", seconds, known, failed=outcome != "ok")
 
     def breaker(self, tier: TierName, state: str) -> None:
         """The tier's breaker is now `ok`, `half-open` or `open`."""

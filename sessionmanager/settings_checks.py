@@ -145,6 +145,8 @@ def _check_processes(settings: Settings) -> Iterator[Problem]:
             f"or set {missing}",
             "hot_url", "warm_url", "cold_url",
         )  # fmt: skip
+    if settings.vector_log_enabled and settings.vector_log_endpoint is None:
+        yield _problem(settings, "vector_log_enabled", "false without VECTOR_LOG_ENDPOINT", "vector_log_endpoint")
     for part, other in (("tls_cert", "tls_key"), ("tls_key", "tls_cert"), ("tls_client_ca", "tls_cert")):
         if getattr(settings, part) is not None and getattr(settings, other) is None:
             yield _problem(settings, part, f"a path beside {other.upper()}, which is unset", other)

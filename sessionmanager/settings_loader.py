@@ -23,6 +23,8 @@ CONFIG_BYTES_MAX: Final = 1_048_576
 SECRET_BYTES_MAX: Final = 65_536
 TEXT_CHARACTERS_MAX: Final = 4096
 LIST_ITEMS_MAX: Final = 100
+ALIASES: Final = {"logging.level": "log_level", "logging.format": "log_format"}
+"""Keys of robot-session's configuration file that have another name here; its other sections are ours as well."""
 OTHER_VARIABLES: Final = frozenset({"SESSIONMANAGER_CONFIG", "SESSIONMANAGER_URL", "SESSIONMANAGER_TOKEN"})
 """Ours, but no settings: which file to read, and what the `sessions` commands talk to."""
 # What Kubernetes puts into every pod for a Service called `sessionmanager` or `sessionmanager-…`.
@@ -105,6 +107,7 @@ def _from_file(path: Path, problems: list[Problem]) -> dict[str, Raw]:
         problems.append(Problem("config", repr(str(path)), "flag or SESSIONMANAGER_CONFIG", _toml_reason(error)))
         return {}
     by_path = {row.toml: name for name, row in rows().items()}
+    by_path |= {alias: name for alias, name in ALIASES.items() if name in rows()}
     by_path |= {f"{row.toml}_file": name for name, row in rows().items() if row.kind == "secret"}
     given: dict[str, Raw] = {}
     for key, value in _leaves(tree, "", frozenset(by_path)):
@@ -113,7 +116,7 @@ def _from_file(path: Path, problems: list[Problem]) -> dict[str, Raw]:
             problems.append(Problem(key, "", origin, _unknown(key, by_path, "a key of docs/reference/settings.md")))
         elif name in given:
             problems.append(Problem(name, "", origin, f"either {rows()[name].toml} or {rows()[name].toml}_file"))
-        elif key == rows()[name].toml:
+        elif key == rows()[name].toml or key in ALIASES:
             given[name] = Raw(value, origin)
         else:
             _take_secret_file(given, name, value, f"{origin}, {key}", problems)
@@ -192,6 +195,8 @@ def _unknown(name: str, known: Iterable[str], otherwise: str) -> str:
 
 def _read(row: Row, value: Any) -> Any:
     """The value of a row, from text (environment, flags) or as TOML has it. Raises Wrong."""
+    if row.kind == "flag":
+        return _read_flag(value)
     if row.kind in ("whole", "number"):
         return _read_number(row, value)
     if row.kind == "list":
@@ -239,6 +244,17 @@ def _read_host(value: str) -> str:
         if not _HOST_NAME.fullmatch(value) or value.replace(".", "").isdigit():
             raise Wrong from None
         return value
+
+
+def _read_flag(value: Any) -> bool:
+    """TOML has its own; the environment's words are those that others take."""
+    if isinstance(value, str):
+        value = {"true": True, "1": True, "yes": True, "on": True}.get(
+            value.strip().lower(), {"false": False, "0": False, "no": False, "off": False}.get(value.strip().lower())
+        )
+    if not isinstance(value, bool):
+        raise Wrong
+    return value
 
 
 def _read_number(row: Row, value: Any) -> int | float:

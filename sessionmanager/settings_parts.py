@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final
 
 from sessionmanager.core.assembly import CoreSettings
 from sessionmanager.core.bodies import PUTS_MAX
+from sessionmanager.core.feed.parts import FeedLimits
+from sessionmanager.core.rooms.rooms import RoomSettings
 from sessionmanager.core.services.parts import ServiceSettings, rules_of
 from sessionmanager.core.services.registry import Times
-from sessionmanager.core.tenancy.tenants import Quotas, ResumePolicy, TenantSettings
+from sessionmanager.core.tenancy.tenants import Quotas, ResumePolicy, ResumeWithin, TenantSettings
+from sessionmanager.model.calls.legs import Silence
 from sessionmanager.model.decide import Bounds
 from sessionmanager.model.services import Rules
 from sessionmanager.model.timers import Policy
@@ -17,6 +20,8 @@ from sessionmanager.settings_checks import refused
 from sessionmanager.wire.common import Limits
 
 UPLOAD_DEADLINE_SECONDS_MIN: Final = 30.0
+ROOM_CALLS: Final = 2
+"""What one look at a room may take, in deadlines of a call; a LiveKit that is well answers in milliseconds."""
 
 
 def core_settings(settings: Settings) -> CoreSettings:
@@ -36,6 +41,7 @@ def core_settings(settings: Settings) -> CoreSettings:
             # A put is sent up to three times, each with its own deadline, and the last may land a little later.
             upload_deadline_seconds=max(UPLOAD_DEADLINE_SECONDS_MIN, (PUTS_MAX + 1) * settings.cold_timeout_seconds),
             client_seconds=settings.service_client_seconds,
+            silence=Silence(settings.call_setup_timeout_seconds, settings.call_timeout_seconds),
         ),
         bounds=Bounds(
             context_bytes_max=settings.context_bytes_max,
@@ -46,14 +52,21 @@ def core_settings(settings: Settings) -> CoreSettings:
         ),
         hot_lease_seconds=hot_lease(settings),
         tenant_defaults=TenantSettings(
-            resume_policy=cast("ResumePolicy", settings.resume_policy),
+            resume_policy=_resume_policy(settings),
             max_age_seconds=settings.default_max_age_seconds,
             quotas=Quotas(sessions=settings.quota_sessions, requests_per_second=settings.quota_requests_per_second),
         ),
         timed_moves_percent_max=settings.timed_moves_percent_max,
         services=_services(settings),
+        rooms=RoomSettings(settings.room_sync_seconds, ROOM_CALLS * settings.livekit_timeout_seconds),
         sweep_seconds=settings.cleanup_interval,
     )
+
+
+def _resume_policy(settings: Settings) -> ResumePolicy:
+    if settings.resume_policy == "resume_within":
+        return ResumeWithin(resume_within=settings.resume_within_seconds)
+    return "always" if settings.resume_policy == "always" else "new"
 
 
 def _services(settings: Settings) -> ServiceSettings:
@@ -77,6 +90,20 @@ def limits_of(settings: Settings) -> Limits:
         metadata_bytes_max=settings.metadata_bytes_max,
         json_depth_max=settings.json_depth_max,
         attachment_bytes_max=settings.attachment_bytes_max,
+    )
+
+
+def feed_limits(settings: Settings) -> FeedLimits:
+    """Bounds of feeds."""
+    return FeedLimits(
+        streams_max=settings.streams_max,
+        streams_per_session_max=settings.streams_per_session_max,
+        streams_per_tenant_max=settings.streams_per_tenant_max,
+        streams_per_subject_max=settings.streams_per_subject_max,
+        pending_bytes_max=settings.stream_pending_bytes_max,
+        slow_seconds=settings.stream_slow_seconds,
+        heartbeat_seconds=settings.stream_heartbeat_seconds,
+        goaway_seconds=settings.stream_goaway_seconds,
     )
 
 

@@ -23,7 +23,8 @@ start; all of them are named at once.
   An empty variable counts as unset, but for the token secrets.
 - A secret may lie in a file: the name with `_FILE` behind (`JWT_SECRET_FILE`, in TOML `jwt.secret_file`).
 - Lists are given with commas between, in TOML as arrays. Sizes are bytes, times are in the unit named.
-- In TOML `server.port` is the key `port` of the table `[server]`.
+- In TOML `server.port` is the key `port` of the table `[server]`. robot-session's `[logging]` with `level` and `format`
+  is taken as well; its other tables have the same names here.
 """
 _TITLES: Final = {
     "server": "The server",
@@ -37,9 +38,14 @@ _TITLES: Final = {
     "jwt": "Tokens",
     "log": "The log of a session",
     "lifecycle": "How long things last",
+    "calls": "Calls",
     "quotas": "Quotas of a tenant",
     "microservices": "Services that join sessions",
     "webhooks": "Webhooks",
+    "streams": "Feeds",
+    "livekit": "Rooms at LiveKit",
+    "traces": "Traces",
+    "vector_log": "Log lines to Vector",
     "limits": "Limits of one request",
 }
 

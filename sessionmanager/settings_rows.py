@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 PREFIX: Final = "SESSIONMANAGER_"
 MASK: Final = "***"
 
-Kind = Literal["whole", "number", "text", "choice", "list", "path", "url", "secret", "host"]
+Kind = Literal["flag", "whole", "number", "text", "choice", "list", "path", "url", "secret", "host"]
 T = TypeVar("T")
 
 
@@ -81,7 +81,7 @@ class Row(NamedTuple):
             return (
                 "a list (commas between) of " + ", ".join(self.choices) if self.choices else "a list (commas between)"
             )
-        words = {"text": "text without spaces", "path": "a path", "url": "a URL such as scheme://host/path"}
+        words = {"flag": "true or false", "text": "text without spaces", "path": "a path", "url": "a URL such as scheme://host/path"}
         return words.get(self.kind) or (
             "an address or a host name" if self.kind == "host" else "one of " + ", ".join(self.choices)
         )
@@ -128,6 +128,8 @@ def shown(row: Row, value: Any) -> str:
         return mask_url(str(value))
     if row.kind == "list":
         return ",".join(value) or "(none)"
+    if row.kind == "flag":
+        return "true" if value else "false"
     return _plain(value) if isinstance(value, (int, float)) else str(value)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from typing import Final, Literal, NamedTuple, get_args
 
-from sessionmanager.words import PLACEMENTS, STATUSES, TierName
+from sessionmanager.words import LIVE_CALL_STATES, PLACEMENTS, STATUSES, TierName
 
 OTHER: Final = "other"
 FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0)
@@ -23,7 +23,7 @@ ERRORS: Final = (
     "illegal-transition", "not-resumable", "legal-hold", "quota-exceeded", "full", "floor-taken", "floor-lost",
     "in-progress", "erased", "version-conflict", "min-version-ahead", "too-large", "unsupported-media-type",
     "invalid", "key-reused", "precondition-required", "rate-limited", "internal", "data-corrupt", "upstream-failed",
-    "tier-unavailable", "contended", "draining", "outcome-unknown", "join-timeout",
+    "tier-unavailable", "contended", "draining", "overloaded", "outcome-unknown", "join-timeout",
 )  # fmt: skip
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
@@ -33,7 +33,18 @@ REFUSALS: Final = (
     "unknown-key", "signature", "time", "expired", "early", "lifetime", "issuer", "audience", "subject", "tenant",
     "roles", "binding", "revoked", "api-key", "forbidden",
 )  # fmt: skip
-QUEUES: Final = ("commits", "turns", "cold", "worker", "audit", "services", "handlers")
+SHED: Final = ("depth", "late")
+REPEATS: Final = ("ok", "failed", "budget", "deadline")
+LIVEKIT_CALLS: Final = (
+    "create_room", "list_rooms", "list_participants", "update_room_metadata", "remove_participant",
+    "mute_published_track", "send_data", "delete_room",
+)  # fmt: skip
+LIVEKIT_OUTCOMES: Final = ("ok", "gone", "refused", "failed", "timeout", "open", "cancelled")
+ROOM_CORRECTIONS: Final = (
+    "connection", "room_id", "turn_detection", "config", "participant_missing", "participant_unknown",
+    "participant_left", "microphone_open",
+)  # fmt: skip
+QUEUES: Final = ("requests", "commits", "turns", "cold", "worker", "audit", "services", "rooms", "handlers")
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -57,6 +68,11 @@ METRICS: Final = (
     ),
     Metric("sessionmanager_http_requests_running", "gauge", "Requests that are being answered."),
     Metric("sessionmanager_problems", "counter", "Problem documents that were answered.", (("type", ERRORS),)),
+    Metric(
+        "sessionmanager_shed_requests", "counter",
+        "Requests refused at the door: so many were being answered, or the event loop was late for a while.",
+        (("reason", SHED),),
+    ),
     Metric("sessionmanager_auth_refusals", "counter", "Requests refused for who asks.", (("reason", REFUSALS),)),
     Metric(
         "sessionmanager_tier_operation_duration_seconds", "histogram",
@@ -66,6 +82,11 @@ METRICS: Final = (
     Metric(
         "sessionmanager_tier_breaker", "gauge", "1 for the state that the tier's breaker is in, 0 for the others.",
         (("tier", TIERS), ("state", BREAKER_STATES)),
+    ),
+    Metric(
+        "sessionmanager_tier_repeats", "counter",
+        "Reads of a tier that failed and were repeated (`ok`, `failed`), or were not, for want of budget or time.",
+        (("tier", TIERS), ("operation", ()), ("outcome", REPEATS)),
     ),
     Metric(
         "sessionmanager_reads", "counter", "Looks for a session, by tier: the tier had it, or the next was asked.",
@@ -95,6 +116,7 @@ METRICS: Final = (
         "sessionmanager_sessions", "gauge", "Sessions, erased ones left out.",
         (("status", STATUSES), ("placement", PLACEMENTS)),
     ),
+    Metric("sessionmanager_calls", "gauge", "Calls that have not ended.", (("state", LIVE_CALL_STATES),)),
     Metric("sessionmanager_hot_copies", "gauge", "Copies in this process's memory hot tier."),
     Metric("sessionmanager_hot_bytes", "gauge", "Bytes of those copies."),
     Metric("sessionmanager_queue_depth", "gauge", "What waits in a bounded queue.", (("queue", QUEUES),)),
@@ -114,7 +136,27 @@ METRICS: Final = (
         "Sessions, once for each webhook that this process delivers for, with lines that it has not got.",
     ),
     Metric("sessionmanager_webhooks_disabled", "gauge", "Webhooks of all tenants that are disabled."),
+    Metric(
+        "sessionmanager_livekit_request_duration_seconds", "histogram",
+        "Time of one call to LiveKit. Outcome: `ok`, `gone` (not there any more), `refused`, `failed`, `timeout`, or"
+        " `open`: not made, since LiveKit was silent before.",
+        (("operation", LIVEKIT_CALLS), ("outcome", LIVEKIT_OUTCOMES)),
+        SLOW,
+    ),
+    Metric(
+        "sessionmanager_room_corrections", "counter", "What was set right between sessions and their rooms.",
+        (("what", ROOM_CORRECTIONS),),
+    ),
+    Metric(
+        "sessionmanager_room_webhooks", "counter",
+        "Webhooks of LiveKit: `heeded`, `repeated`, of a room that is no session's, of nothing that matters here.",
+        (("outcome", ("heeded", "repeated", "unknown-room", "ignored")),),
+    ),
     Metric("sessionmanager_log_lines", "counter", "Log lines, by level.", (("level", LEVELS),)),
+    Metric(
+        "sessionmanager_log_shipping", "counter", "Log lines for VECTOR_LOG_ENDPOINT, by what became of them.",
+        (("outcome", ("shipped", "dropped")),),
+    ),
     Metric("sessionmanager_log_events", "counter", "Log lines at warning or above, by event.", (("event", ()),)),
     Metric("sessionmanager_build_info", "gauge", "Always 1.", (("version", ()), ("python", ()))),
 )  # fmt: skip
@@ -132,6 +174,9 @@ class Event(NamedTuple):
 EVENTS: Final = (
     Event("server.started", "info", "The service answers; `address`, `data_dir`."),
     Event("server.stopping", "info", "SIGTERM or SIGINT came; running requests are finished."),
+    Event("profile.begun", "warning", "SIGUSR2 came: the event loop is measured for `seconds`."),
+    Event("profile.written", "warning", "A profile was written; `path`, for `python -m pstats`."),
+    Event("profile.failed", "warning", "A profile could not be made or written; `reason`."),
     Event("processes.started", "info", "Several serving processes were begun; `count`."),
     Event("processes.died", "error", "One of several processes ended by itself; `slot`, `code`."),
     Event("processes.killed", "error", "One did not stop in time, and was killed; `slot`."),
@@ -141,6 +186,7 @@ EVENTS: Final = (
     Event("master_key.made", "warning", "A master key was made in the data directory; `path`. Keep a copy."),
     Event("request.finished", "info", "One request; `method`, `route`, `status`, `seconds`."),
     Event("request_failed", "error", "A request met an error that is our fault; `error`, `traceback`."),
+    Event("edge.shedding", "warning", "This replica has too much to do and refuses some; `state`: `begun`, `ended`."),
     Event("breaker.changed", "warning", "A tier is asked no more (`state` `open`), or answers again (`ok`); `tier`."),
     Event("hot.opened", "info", "Redis was found; `shape` (`single`, `sentinel`, `cluster`), `version`."),
     Event("hot.unreachable", "warning", "No Redis at the start; it is looked for until it answers; `problem`."),
@@ -176,6 +222,10 @@ EVENTS: Final = (
     Event("webhook.lost", "warning", "Another process delivers for a tenant; this one has stopped."),
     Event("webhook.unreadable", "error", "A record of webhooks does not read as one; it is passed over; `kind`."),
     Event("webhook.failed", "error", "Deliveries of a webhook met an error that is our fault; `hook`, `error`."),
+    Event("room.alert", "warning", "A room and its session cannot be brought together; `reason`."),
+    Event("room.not_looked_at", "warning", "A look at a room could not be written down; it is looked at again."),
+    Event("room.call_not_followed", "info", "A caller by SIP could not be made a call of the session."),
+    Event("room.failed", "error", "A look at a room met an error that is our fault; it is due again; `error`."),
     Event("audit.cannot_write", "warning", "Lines of the audit trail wait for warm; `waiting`."),
     Event("library", "info", "A line of a library's own logger; `logger`, `text`."),
 )

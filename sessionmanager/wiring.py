@@ -23,10 +23,14 @@ from sessionmanager.api.auth import Verifier
 from sessionmanager.api.context import Api
 from sessionmanager.api.jwks import Jwks
 from sessionmanager.api.service import ServiceState
+from sessionmanager.api.shedding import Shedding
 from sessionmanager.core.assembly import Core, CoreEvents, build_core
 from sessionmanager.core.feed.feeds import Feeds
 from sessionmanager.core.keyfiles import load_or_make_key_file, read_key_file
 from sessionmanager.core.keys import CursorCodec, MasterKey, SessionKeys
+from sessionmanager.core.rooms.access import RoomTokens
+from sessionmanager.core.rooms.livekit import RoomLimits
+from sessionmanager.core.rooms.parts import NO_LIVEKIT, AtLiveKit, open_livekit
 from sessionmanager.core.services.api_keys import ApiKeys
 from sessionmanager.core.services.endpoints import LOOPBACK
 from sessionmanager.core.services.handlers import Handlers, installed
@@ -37,14 +41,17 @@ from sessionmanager.core.webhooks.webhooks import Webhooks, build_webhooks
 from sessionmanager.local_secret import signing_secret
 from sessionmanager.metrics import Metrics, TierWatch
 from sessionmanager.opening import MASTER_KEY_NAME, options_of
+from sessionmanager.running.log_shipping import LogShipper
 from sessionmanager.settings import Settings
 from sessionmanager.settings_checks import refused
-from sessionmanager.settings_parts import core_settings, limits_of
+from sessionmanager.settings_parts import core_settings, feed_limits, limits_of
 from sessionmanager.tiers.guard import COLD_LIMITS, HOT_LIMITS, WARM_LIMITS, Guard, Observer
 from sessionmanager.tiers.guarded import GuardedCold, GuardedHot, GuardedWarm
 from sessionmanager.tiers.hot.memory import MemoryHot
 from sessionmanager.tiers.hot.protocol import Hot
 from sessionmanager.tiers.registry import opener
+from sessionmanager.tiers.trials import trials_of
+from sessionmanager.tracing.spans import trace_by
 from sessionmanager.words import TierName
 
 TASKS_STOP_SECONDS: Final = 10.0
@@ -80,12 +87,34 @@ class _Events(CoreEvents):
         self.worked = metrics.worked
         self.lag = metrics.lag
         self.sessions = metrics.sessions
+        self.calls = metrics.calls
+        self.room_corrected = metrics.room_corrected
 
 
-def _outside(settings: Settings, tokens: TokenMinter, stack: AsyncExitStack) -> Outside:
+def _livekit(settings: Settings, metrics: Metrics, stack: AsyncExitStack) -> AtLiveKit:
+    """What has to do with LiveKit, if there is one."""
+    url, key, secret = settings.livekit_server_url, settings.livekit_api_key, settings.livekit_api_secret
+    if url is None or key is None or secret is None:
+        return NO_LIVEKIT
+    livekit = open_livekit(
+        url,
+        settings.livekit_public_url,
+        key,
+        secret.reveal(),
+        limits=RoomLimits(settings.room_empty_seconds, settings.room_departure_seconds, settings.room_max_participants),
+        timeout_seconds=settings.livekit_timeout_seconds,
+        token_seconds=settings.livekit_token_seconds,
+        observer=metrics,
+    )
+    stack.push_async_callback(livekit.aclose)
+    return livekit
+
+
+def _outside(settings: Settings, tokens: TokenMinter, rooms: RoomTokens | None, stack: AsyncExitStack) -> Outside:
     """How services are reached, and where they may be. Raises SettingsInvalid."""
+    listed = settings.service_endpoints or (LOOPBACK if settings.loopback else ())
     try:
-        outside, outgoing = outside_of(settings.service_endpoints or (LOOPBACK if settings.loopback else ()), tokens)
+        outside, outgoing = outside_of(listed, tokens, rooms)
     except ValueError as error:
         raise refused(settings, "service_endpoints", str(error)) from None
     stack.push_async_callback(outgoing.aclose)
@@ -111,18 +140,53 @@ def _webhooks(
     return webhooks
 
 
+def _tell(settings: Settings, metrics: Metrics, stack: AsyncExitStack, *, own_process: bool) -> None:
+    """Logs and traces of everything that is begun from here, where they are asked for. Raises SettingsInvalid."""
+    if not own_process:
+        logs.join(metrics.log_event)
+        return
+    shipper = None
+    if settings.vector_log_enabled and settings.vector_log_endpoint is not None:
+        shipper = LogShipper(settings.vector_log_endpoint, settings.vector_log_source_name, metrics.log_shipped)
+        stack.push_async_callback(asyncio.to_thread, shipper.close)
+    ship = None if shipper is None else shipper.take
+    logs.configure(settings.log_level, settings.log_format, on_event=metrics.log_event, ship=ship)
+    if settings.otel_exporter_otlp_endpoint is None:
+        return
+    try:
+        from sessionmanager.tracing.otel import OtelTracer
+    except ImportError:
+        remedy = "unset, or the extra `otel` installed: pip install 'sessionmanager[otel]'"
+        raise refused(settings, "otel_exporter_otlp_endpoint", remedy) from None
+    tracer = OtelTracer(
+        settings.otel_exporter_otlp_endpoint, settings.otel_service_name, settings.otel_traces_sampler_arg
+    )
+    trace_by(tracer)
+    stack.push_async_callback(asyncio.to_thread, tracer.close)
+    stack.callback(trace_by, None)
+
+
+def _watch_receivers(metrics: Metrics, handlers: Handlers, webhooks: Webhooks) -> None:
+    """Gauges of those who are told."""
+    metrics.watch("queue_depth", lambda: handlers.waiting, "handlers")
+    metrics.watch("webhook_owed_sessions", lambda: webhooks.owed)
+    metrics.watch("webhooks_disabled", lambda: webhooks.disabled)
+
+
 @asynccontextmanager
-async def open_service(settings: Settings, *, on_poison: Any = None) -> AsyncGenerator[Service]:
+async def open_service(
+    settings: Settings, *, on_poison: Any = None, own_process: bool = True
+) -> AsyncGenerator[Service]:
     """Open the tiers, build the core and the application, run the worker; close in the opposite order.
 
+    own_process: False within another program, whose logging stays as it is.
     Raises ValueError and TierUnavailable with what to mend. On the way out every commit that has begun is finished.
     """
-    registry = CollectorRegistry()
-    metrics = Metrics(registry)
-    logs.configure(settings.log_level, settings.log_format, on_event=metrics.log_event)
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    master = _master_key(settings)
+    metrics = Metrics(CollectorRegistry())
     async with AsyncExitStack() as stack:
+        _tell(settings, metrics, stack, own_process=own_process)
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        master = _master_key(settings)
         guards = _guards(settings, TierWatch(metrics))
         hot, warm, cold = await _open_tiers(settings, stack, guards, master, on_poison)
         await SessionKeys(master, warm).check_master()
@@ -130,14 +194,16 @@ async def open_service(settings: Settings, *, on_poison: Any = None) -> AsyncGen
         await revocations.refresh()
         verifier, tokens = _identity(settings, revocations, stack)
         handlers = Handlers(installed())
-        outside = _outside(settings, tokens, stack)
+        livekit = _livekit(settings, metrics, stack)
+        outside = _outside(settings, tokens, livekit.tokens, stack)
         core = build_core(
-            hot, warm, cold, master, core_settings(settings), events=_Events(metrics, handlers), outside=outside
-        )
+            hot, warm, cold, master, core_settings(settings), events=_Events(metrics, handlers), outside=outside,
+            livekit=livekit.service,
+        )  # fmt: skip
         await core.tenants.refresh()
         state = ServiceState(guards, _backends(settings), time.monotonic)
         refusals = Refusals(warm)
-        feeds = Feeds(hot, warm, core.reads, clock=time.monotonic, rng=random.Random())
+        feeds = Feeds(hot, warm, core.reads, clock=time.monotonic, rng=random.Random(), limits=feed_limits(settings))
         webhooks = _webhooks(settings, warm, core, master, metrics, stack)
         api = Api(
             core=core,
@@ -150,21 +216,23 @@ async def open_service(settings: Settings, *, on_poison: Any = None) -> AsyncGen
             feeds=feeds,
             api_keys=ApiKeys(warm, master.api_key_key, random_bytes=os.urandom, revoked=revocations.revoked),
             webhooks=webhooks,
+            livekit=livekit,
         )
+        shedding = Shedding(settings.requests_max, metrics.shed)
         app = make_app(
             api,
             verifier,
             limits=limits_of(settings),
             metrics_open=settings.loopback,
             deadline_seconds=settings.request_deadline_seconds,
+            may_enter=shedding.check,
             cors_origins=settings.cors_origins,
         )
         _watch(metrics, core, refusals, hot, feeds)
-        metrics.watch("queue_depth", lambda: handlers.waiting, "handlers")
-        metrics.watch("webhook_owed_sessions", lambda: webhooks.owed)
-        metrics.watch("webhooks_disabled", lambda: webhooks.disabled)
+        _watch_receivers(metrics, handlers, webhooks)
+        trials = trials_of(hot, warm, cold)
         watching = (core.services.monitor.run, webhooks.run, revocations.run, core.tenants.run, refusals.run)
-        async with _running(api, handlers, (core.worker.run, *watching), guards):
+        async with _running(api, handlers, (core.worker.run, trials.run, shedding.run, *watching), guards):
             yield Service(app, core, api, tokens)
 
 
@@ -182,6 +250,7 @@ async def _running(
         api.service.draining = True
         await api.feeds.close()
         await api.core.services.seating.close()
+        await api.core.rooms.close()
         await api.core.ledger.drain()
         await handlers.close()
         stop.set()
@@ -305,6 +374,7 @@ def _watch(metrics: Metrics, core: Core, refusals: Refusals, hot: Hot, feeds: Fe
     metrics.watch("queue_depth", lambda: core.worker.waiting, "worker")
     metrics.watch("queue_depth", lambda: len(refusals), "audit")
     metrics.watch("queue_depth", lambda: core.services.seating.telling, "services")
+    metrics.watch("queue_depth", lambda: core.rooms.looking, "rooms")
     metrics.watch("streams", lambda: len(feeds))
     metrics.watch("stream_readers", lambda: feeds.readers)
     if isinstance(hot, MemoryHot):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Generator
 from typing import Literal, cast
 
@@ -11,6 +12,10 @@ import pytest
 import structlog
 
 Profile = Literal["quick", "full"]
+SECURITY = re.compile(
+    r"auth|forged|jwks|roles|revocation|keys|sealing|tokens?\b|token_|secret|credential|tls|bad_|strictjson|security"
+    r"|signature|endpoints|destinations"
+)
 KINDS = frozenset({"unit", "contract", "server", "fault", "slow"})
 
 # Contract suites and helpers hold asserts too; rewritten, a failed one shows both sides.
@@ -52,6 +57,20 @@ def _own_logging() -> Generator[None]:
         structlog.configure(**before)
     else:
         structlog.reset_defaults()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Words that others use for the same: by kind, by folder, and for what guards the door by the file's name."""
+    for item in items:
+        folder, name = item.path.parent.name, item.path.name
+        if item.get_closest_marker("server"):
+            item.add_marker("integration")
+        if item.get_closest_marker("fault"):
+            item.add_marker("chaos")
+        if folder in ("bench", "loadtest"):
+            item.add_marker("load")
+        if SECURITY.search(name):
+            item.add_marker("security")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -57,8 +57,8 @@ def test_the_reference_page_is_the_table() -> None:
 
 def test_every_row_is_whole_and_its_default_is_allowed() -> None:
     hints = get_type_hints(Settings)
-    kinds = {"whole": int, "number": float, "text": str, "choice": str, "list": tuple, "path": Path, "url": str,
-             "secret": Secret, "host": str}  # fmt: skip
+    kinds = {"whole": int, "number": float, "text": str, "choice": str, "list": tuple, "flag": bool, "path": Path,
+             "url": str, "secret": Secret, "host": str}  # fmt: skip
     seen: set[str] = set()
     for name, row in rows().items():
         assert row.help.endswith((".", "…")), name
@@ -326,6 +326,17 @@ def test_bounds_that_contradict_each_other_are_refused() -> None:
     assert "TAIL_ENTRIES_MAX (100)" in one_line_of({"TAIL_ENTRIES_MAX": "100", "TAIL_ENTRIES_KEPT": "100"})
     assert "BODY_BYTES_MAX" in one_line_of({"ENTRY_BYTES_MAX": "1048576", "BODY_BYTES_MAX": "500000"})
     assert "METRICS_PORT" in one_line_of({"METRICS_PORT": "8000"})
+
+
+def test_a_session_must_fit_into_one_document_where_warm_is_mongodb() -> None:
+    shared = {**SHARED, "JWT_SECRET": SECRET}
+    edge = {"TAIL_BYTES_MAX": "4194304", "BODY_BYTES_MAX": "3145728", "CONTEXT_BYTES_MAX": "1048576"}
+    assert load(shared | edge).tail_bytes_max == 4_194_304
+    line = one_line_of(shared | edge | {"CONTEXT_BYTES_MAX": "1048577"})
+    assert line.startswith("TAIL_BYTES_MAX = '4194304' (environment TAIL_BYTES_MAX): allowed is with MongoDB")
+    assert "(now 12582913) is at most 12582912" in line
+    assert one_line_of(shared | {"BODY_BYTES_MAX": "67108864"}).startswith("BODY_BYTES_MAX = '67108864'")
+    assert load({"BODY_BYTES_MAX": "67108864"}).body_bytes_max == 67_108_864, "SQLite has rows, not one document"
 
 
 def test_a_value_that_is_wrong_brings_no_second_line_for_what_depends_on_it() -> None:

@@ -29,7 +29,6 @@ from sessionmanager.wire.queries import NoQuery
 from sessionmanager.words import Key
 
 H_TENANT = "X-Tenant"
-H_API_KEY = "X-Api-Key"
 
 
 class Gate:
@@ -145,11 +144,12 @@ def make_app(
     limits: Limits,
     metrics_open: bool,
     deadline_seconds: float,
+    may_enter: Callable[[int], None] | None = None,
     lifespan: Any = None,
     cors_origins: tuple[str, ...] = (),
     started: Callable[[], float] = perf_counter,
 ) -> Starlette:
-    """The application to serve."""
+    """The application to serve. may_enter: see `Dispatch`."""
     contract = Contract(__version__)
     table = RouteTable((*routes(api, limits.attachment_bytes_max), *contract.routes))
     contract.describe(table.routes)
@@ -162,7 +162,9 @@ def make_app(
         request(template, ex.scope["method"], status, (ex.ended or started()) - ex.began)
 
     gate = Gate(api, verifier, metrics_open=metrics_open, deadline_seconds=deadline_seconds)
-    dispatch = Dispatch(table, authorize=gate, limits=limits, observe=observe, on_problem=api.metrics.problem)
+    problem = api.metrics.problem
+    dispatch = Dispatch(table, authorize=gate, limits=limits, observe=observe, on_problem=problem, may_enter=may_enter)
     api.metrics.watch("http_requests_running", lambda: dispatch.running)
+    api.metrics.watch("queue_depth", lambda: dispatch.crowd.size, "requests")
     sockets = WebSockets(dispatch, api.feeds)
     return application(dispatch, lifespan=lifespan, cors_origins=cors_origins, sockets=sockets)

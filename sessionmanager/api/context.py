@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sessionmanager.api.audit import Refusals
     from sessionmanager.api.service import ServiceState
     from sessionmanager.core.feed.feeds import Feeds
+    from sessionmanager.core.rooms.parts import AtLiveKit
     from sessionmanager.core.services.api_keys import ApiKeys
     from sessionmanager.core.tokens import TokenMinter
     from sessionmanager.core.webhooks.webhooks import Webhooks
@@ -50,6 +51,7 @@ class Api(NamedTuple):
     feeds: Feeds
     api_keys: ApiKeys
     webhooks: Webhooks
+    livekit: AtLiveKit
 
 
 def session_key(ex: Exchange) -> Key:

@@ -16,19 +16,24 @@ from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
-from sessionmanager.api.exchange import Exchange
+from sessionmanager.api.exchange import Crowd, Exchange
 from sessionmanager.api.limits import DEFAULT_PACE, ClientGone, Pace
 from sessionmanager.api.problems import log_failure, problem
 from sessionmanager.api.reply import Answer, Reply
 from sessionmanager.api.routing import Route, RouteTable
 from sessionmanager.errors import SessionManagerError
+from sessionmanager.tracing.spans import is_traced, span
 from sessionmanager.wire.common import DEFAULT_LIMITS, Limits
 
 Authorize = Callable[[Exchange], Coroutine[Any, Any, None]]
 Observe = Callable[[Exchange, int], None]
 
+TRACE: Final = (b"traceparent", b"tracestate")
 NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
-EXPOSED: Final = ("ETag", "Location", "Retry-After", "Session-Tier", "X-Request-Id", "Idempotency-Replayed")
+EXPOSED: Final = (
+    *("ETag", "Location", "Retry-After", "Session-Tier", "X-Request-Id", "Idempotency-Replayed"),
+    *("Link", "Next-Cursor", "Complete-Until"),
+)
 _request_id = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
@@ -43,7 +48,8 @@ class Dispatch:
 
     authorize: raises where the caller may not; it sees `exchange.route` and sets `exchange.actor`. It runs for open
     routes too and must let them pass. observe: told of each answer's status once it was sent.
-    on_problem: told of the type of each problem.
+    on_problem: told of the type of each problem. may_enter: asked first, with how many are being answered already,
+    where a route is not open; raises where there is too much to do.
     """
 
     def __init__(
@@ -57,23 +63,52 @@ class Dispatch:
         on_problem: Callable[[str], None] | None = None,
         new_request_id: Callable[[], str] | None = None,
         logger: Any = None,
+        may_enter: Callable[[int], None] | None = None,
     ) -> None:
         self.table = table
+        self._may_enter = may_enter
         self._authorize = authorize
         self._limits = limits
         self._pace = pace
         self._observe = observe
         self._on_problem = on_problem
         self.running = 0
+        self.crowd = Crowd()
+        """Requests whose answer is being made; those whose answer is a stream that has begun are not among them."""
         self._new_request_id = new_request_id or request_ids()
         self._logger = logger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.running += 1
         try:
-            await self._exchange(Exchange(scope, receive, self._limits, self._pace), scope, receive, send)
+            exchange = Exchange(scope, receive, self._limits, self._pace)
+            if is_traced():
+                await self._traced(exchange, scope, receive, send)
+            else:
+                await self._exchange(exchange, scope, receive, send)
         finally:
             self.running -= 1
+
+    async def _traced(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        """The same within a span, which goes on with that of the caller (W3C Trace Context)."""
+        told = {name.decode(): exchange.headers[name].decode("latin-1") for name in TRACE if name in exchange.headers}
+        status = 0
+
+        async def sent(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        with span(scope["method"], "server", told) as current:
+            try:
+                await self._exchange(exchange, scope, receive, sent)
+            finally:
+                if current is not None:
+                    route = exchange.route.template if exchange.route is not None else "other"
+                    method: str = scope["method"]
+                    known = {"http.request.method": method, "http.route": route, "http.response.status_code": status}
+                    current.named(f"{method} {route}", known)
 
     async def _exchange(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -102,10 +137,13 @@ class Dispatch:
         return exchange
 
     async def admit(self, exchange: Exchange) -> Route:
-        """Find the route and authorize. Raises what `authorize` raises, NotFound, MethodNotAllowed, Malformed."""
+        """Find the route and authorize. Raises what `authorize` and `may_enter` raise, NotFound, MethodNotAllowed,
+        Malformed."""
         scope = exchange.scope
         exchange.check_headers()
         exchange.route, exchange.params = self.table.find(scope["method"], scope["path"], scope.get("raw_path"))
+        if self._may_enter is not None and not exchange.route.open:
+            self._may_enter(self.crowd.size)
         exchange.authorize = self._authorize
         await self._authorize(exchange)
         return exchange.route
@@ -113,7 +151,13 @@ class Dispatch:
     async def _answer(self, exchange: Exchange) -> Answer:
         self._identify(exchange)
         try:
-            return await (await self.admit(exchange)).handler(exchange)
+            route = await self.admit(exchange)
+            exchange.crowd = crowd = self.crowd
+            crowd.size += 1
+            try:
+                return await route.handler(exchange)
+            finally:
+                crowd.size -= 1
         except ClientGone:
             raise
         except Exception as error:

@@ -33,16 +33,32 @@ ONCE: Final = frozenset(
 """Headers that two readers could read differently if they came twice: refused by name."""
 
 
+class Crowd:
+    """How many requests are being answered at this moment."""
+
+    __slots__ = ("size",)
+
+    def __init__(self) -> None:
+        self.size = 0
+
+
+_RAW_NAMES: Final = {
+    name: name.lower().encode() for name in ("If-Match", "If-None-Match", "Min-Version", "Idempotency-Key")
+}
+"""Asked for in most requests, so that they are not encoded in each."""
+
+
 class Exchange:
     """A request and what is known of it.
 
     began: when it was first seen, on `perf_counter`; ended: when its answer was out, where that is known. authorize,
     route, params, request_id: set before the handler runs. actor, tenant: set by `authorize`. notes: for observers
-    (which tier answered, which session), never for content.
+    (which tier answered, which session), never for content. crowd: in which it is counted while it is answered; not
+    while its caller has yet to send the body, which costs nobody anything.
     """
 
-    __slots__ = ("_body", "_doubled", "_receive", "actor", "authorize", "began", "ended", "headers", "limits", "notes",
-                 "pace", "params", "request_id", "route", "scope", "tenant")  # fmt: skip
+    __slots__ = ("_body", "_doubled", "_receive", "actor", "authorize", "began", "crowd", "ended", "headers", "limits",
+                 "notes", "pace", "params", "request_id", "route", "scope", "tenant")  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, limits: Limits, pace: Pace) -> None:
         self.scope = scope
@@ -62,6 +78,7 @@ class Exchange:
         self.began = perf_counter()
         self.ended: float | None = None
         self.notes: dict[str, str] | None = None
+        self.crowd: Crowd | None = None
 
     def check_headers(self) -> None:
         """Refuse a header that came twice and must not; join the lists. Raises Malformed.
@@ -103,7 +120,7 @@ class Exchange:
 
     def header(self, name: str) -> str | None:
         """The value of a header, or None. Raises Malformed for bytes beyond ASCII."""
-        value = self.headers.get(name.lower().encode())
+        value = self.headers.get(_RAW_NAMES.get(name) or name.lower().encode())
         if value is None:
             return None
         if not value.isascii():
@@ -121,7 +138,15 @@ class Exchange:
             required = self.route.body_required and self.route.request is not None
             if required or self.headers.get(b"content-type") or self._announced():
                 check_media(self.headers, self.route.request_media)
-            self._body = await read_body(self._receive, self.headers, bound, self.pace)
+            crowd = self.crowd
+            if crowd is None:
+                self._body = await read_body(self._receive, self.headers, bound, self.pace)
+                return self._body
+            crowd.size -= 1
+            try:
+                self._body = await read_body(self._receive, self.headers, bound, self.pace)
+            finally:
+                crowd.size += 1
         return self._body
 
     def _announced(self) -> bool:

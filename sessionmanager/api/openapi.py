@@ -51,6 +51,9 @@ ANSWER_HEADERS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "Age": ("Seconds since warm confirmed this copy; only with `stale: true`.", {"type": "integer", "minimum": 0}),
     "Idempotency-Replayed": ("`true`: the answer of an earlier request.", {"type": "string", "enum": ["true"]}),
     "Content-Disposition": ("`attachment`: never shown in place.", {"type": "string"}),
+    "Next-Cursor": ("From where to go on, now or later.", {"type": "string"}),
+    "Complete-Until": ("Whatever was recorded before is told.", {"type": "string", "format": "date-time"}),
+    "Link": ('`rel="next"`: the next page, where there is one by now (RFC 8288).', {"type": "string"}),
     "Retry-After": ("Seconds to wait.", {"type": "integer", "minimum": 1}),
     "WWW-Authenticate": ("How to authenticate.", {"type": "string"}),
 }
@@ -209,6 +212,7 @@ def _answer(shown: Shown, known: Mapping[str, Any]) -> dict[str, Any]:
         answer["headers"] = {name: _header(name) for name in shown.headers}
     if shown.body is not None:
         answer["content"] = {shown.media: {"schema": {} if shown.body is bytes else known[_name(shown.body)]}}
+        answer["content"] |= {media: {"schema": {}} for media in shown.also}
     return answer
 
 
@@ -221,7 +225,7 @@ def errors_of(route: Route) -> tuple[type[e.SessionManagerError], ...]:
     """Every error that a route may answer: its own, and those that its shape brings with it."""
     found: list[type[e.SessionManagerError]] = [e.Malformed, e.RateLimited]
     if not route.open:
-        found += [e.Unauthenticated, e.Forbidden, e.TierUnavailable, e.Draining]
+        found += [e.Unauthenticated, e.Forbidden, e.TierUnavailable, e.Draining, e.Overloaded]
     if route.parameters:
         found.append(e.NotFound)
     if route.request is not None:

@@ -47,6 +47,7 @@ STATUSES: Final[Mapping[type[BaseException], int]] = {
     e.TierUnavailable: 503,
     e.Contended: 503,
     e.Draining: 503,
+    e.Overloaded: 503,
     e.OutcomeUnknown: 503,
     e.JoinTimeout: 504,
 }

@@ -38,13 +38,15 @@ _unsafe = re.compile(r"[\x00-\x1f\x7f/\\]")
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One answer of a route, for the contract: `body` is its type, None where it has none or is no JSON."""
+    """One answer of a route, for the contract: `body` is its type, None where it has none or is no JSON. also: other
+    media that it may come in where the request asks for them."""
 
     status: int
     description: str
     body: Any = None
     media: str = "application/json"
     headers: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

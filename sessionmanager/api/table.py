@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from sessionmanager.api.context import Api
 from sessionmanager.api.routing import Route
+from sessionmanager.api.tables.calls import call_rows
 from sessionmanager.api.tables.context import context_rows
 from sessionmanager.api.tables.conversations import attachment_rows, log_rows, resume_rows
 from sessionmanager.api.tables.events import event_rows
 from sessionmanager.api.tables.participants import participant_rows
+from sessionmanager.api.tables.rooms import room_rows
 from sessionmanager.api.tables.service import service_rows, tenant_rows
 from sessionmanager.api.tables.services import registry_rows
 from sessionmanager.api.tables.sessions import session_rows
@@ -22,6 +24,8 @@ def routes(api: Api, attachment_bytes_max: int) -> tuple[Route, ...]:
         *context_rows(api),
         *resume_rows(api),
         *participant_rows(api),
+        *call_rows(api),
+        *room_rows(api),
         *event_rows(api),
         *attachment_rows(api, attachment_bytes_max),
         *registry_rows(api),

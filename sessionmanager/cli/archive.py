@@ -75,23 +75,29 @@ class _Run:
         self._pause_seconds = pause_seconds
         self._as_json = as_json
         self._bar = not as_json and sys.stderr.isatty()
-        self._found = self._asked = 0
+        self._found = self._told = self._asked = 0
         self._shown_at = 0.0
 
     async def __call__(self, client: PlainClient) -> None:
+        if self._bar or not self._dry_run:  # a bar needs to know how many there are
+            async with aclosing(self._quiet(client)) as sessions:
+                async for _ in sessions:
+                    self._found += 1
+                    self._show(f"{self._found:,} found")
+        self._shown_at = 0.0
         async with aclosing(self._quiet(client)) as sessions:
             async for session in sessions:
-                self._found += 1
                 if self._dry_run:
+                    self._told += 1
                     self._name(session)
-                self._show(f"{self._found:,} found")
-        if not self._dry_run:
-            async with aclosing(self._quiet(client)) as sessions:
-                async for session in sessions:
-                    began = time.monotonic()
-                    await self._ask(client, session["id"])
-                    self._show(f"{self._asked:,} of {self._found:,} asked for", self._asked + self.refused)
-                    await asyncio.sleep(max(0.0, self._pause_seconds - (time.monotonic() - began)))
+                    self._show(f"{self._told:,} of {max(self._told, self._found):,} told", self._told)
+                    continue
+                began = time.monotonic()
+                await self._ask(client, session["id"])
+                self._show(f"{self._asked:,} of {self._found:,} asked for", self._asked + self.refused)
+                await asyncio.sleep(max(0.0, self._pause_seconds - (time.monotonic() - began)))
+        if self._dry_run:
+            self._found = self._told
         self._end()
 
     async def _quiet(self, client: PlainClient) -> AsyncGenerator[dict[str, Any]]:

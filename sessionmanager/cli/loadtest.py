@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
+from msgspec import structs
 
 from sessionmanager.cli.failures import Gone
 from sessionmanager.cli.options import local_url, read_settings, settings_options
@@ -55,7 +56,7 @@ def loadtest(
             raise Gone(f"{package} is not installed", "pip install 'sessionmanager[load]'", USAGE)
     plan = PLANS[profile]
     if seconds is not None:
-        plan = Plan(**{**{name: getattr(plan, name) for name in plan.__struct_fields__}, "seconds": seconds})
+        plan = structs.replace(plan, seconds=seconds)
     output.mkdir(parents=True, exist_ok=True)
     for old in output.glob("run*"):
         old.unlink()

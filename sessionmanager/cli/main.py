@@ -24,6 +24,8 @@ COMMANDS: Final = {
     "archive": ("archive:archive", "Ask that quiet sessions move to cold now."),
     "doctor": ("doctor:doctor", "Look at each configured tier from here and say what to mend."),
     "verify": ("verify:verify", "Compare everything that is stored with everything that points to it."),
+    "bridge": ("bridge:bridge", "Take calls of AudioCodes or Twilio, talk to a realtime model, keep everything."),
+    "simulate": ("simulate:simulate", "Play a carrier or a realtime model, from a recorded call."),
     "sessions": ("sessions:sessions", "List, show, follow and export sessions of a running service."),
 }
 """Command → where it lies in `cli/`, and its line of help, which is here so that `--help` imports none of them."""

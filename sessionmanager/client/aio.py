@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Self
 
 import httpx2
 
-from sessionmanager.client.caller import Caller, Token, Versions
+from sessionmanager.client.caller import Caller, Token, Versions, credential_of
 from sessionmanager.client.calls.events import EventCalls
 from sessionmanager.client.calls.log import LogCalls
 from sessionmanager.client.calls.participants import ParticipantCalls
+from sessionmanager.client.calls.rooms import RoomCalls
 from sessionmanager.client.calls.services import ServiceCalls
 from sessionmanager.client.calls.sessions import SessionCalls
+from sessionmanager.client.calls.telephony import TelephonyCalls
 from sessionmanager.client.calls.tenant import TenantCalls
 from sessionmanager.client.calls.webhooks import WebhookCalls
 from sessionmanager.client.client import PlainClient
@@ -28,8 +30,11 @@ if TYPE_CHECKING:
 DEFAULT: Retry = Retry()
 
 
-class AsyncClient(SessionCalls, LogCalls, ParticipantCalls, EventCalls, TenantCalls, ServiceCalls, WebhookCalls):
-    """One service, one token. Use as `async with`; may be shared by many tasks of one event loop.
+class AsyncClient(
+    SessionCalls, LogCalls, ParticipantCalls, RoomCalls, TelephonyCalls, EventCalls, TenantCalls, ServiceCalls,
+    WebhookCalls,
+):  # fmt: skip
+    """One service, one credential. Use as `async with`; may be shared by many tasks of one event loop.
 
     What went wrong is raised as the service's own errors (`sessionmanager.errors`), beside `Unreachable`, `TimedOut`
     and `NotOurs` of `sessionmanager.client.problems`. Reads of a session are never older than what was written to it
@@ -37,12 +42,20 @@ class AsyncClient(SessionCalls, LogCalls, ParticipantCalls, EventCalls, TenantCa
     """
 
     def __init__(
-        self, base_url: str, token: Token, *, retry: Retry = DEFAULT, transport: httpx2.AsyncBaseTransport | None = None
+        self,
+        base_url: str,
+        token: Token | None = None,
+        *,
+        api_key: str | None = None,
+        retry: Retry = DEFAULT,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        """Args: token: or a function that gives one, asked at each request. transport: for tests, in place of a socket.
-        Raises: ValueError for an address that is not http(s)://host."""
+        """Args: token: or a function that gives one, asked at each request. api_key: in its place, sent as `X-Api-Key`.
+        transport: for tests, in place of a socket.
+        Raises: ValueError for an address that is not http(s)://host, and for two credentials or none."""
+        credential = credential_of(token, api_key)
         plain = PlainClient(base_url, "", deadline_seconds=retry.try_seconds, transport=transport)
-        super().__init__(Caller(plain, token, Retrier(retry, random.Random()), Versions()))
+        super().__init__(Caller(plain, credential, Retrier(retry, random.Random()), Versions()))
 
     async def __aenter__(self) -> Self:
         await self._caller.plain.__aenter__()

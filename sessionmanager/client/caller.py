@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from sessionmanager.client.client import Answer, PlainClient, encode
+from sessionmanager.client.client import Answer, KeyText, PlainClient, encode
 from sessionmanager.client.problems import NotOurs, TimedOut
 from sessionmanager.client.retry import Retrier
 from sessionmanager.errors import MinVersionAhead, NotFound, SessionManagerError, Unauthenticated
@@ -38,6 +38,17 @@ class TokenSource(ABC):
 
 Token = str | Callable[[], str | Awaitable[str]] | TokenSource
 """A token, or what gives one; it is asked at each request, so it should keep what is still good."""
+
+
+def credential_of(token: Token | None, api_key: str | None) -> Token:
+    """The one credential that was given. Raises ValueError: both were, or none."""
+    if (token is None) == (api_key is None):
+        raise ValueError("exactly one of token and api_key says who calls")
+    if api_key is not None:
+        return KeyText(api_key)
+    assert token is not None, "one of two"
+    return token
+
 
 SESSIONS_TRACKED_MAX: Final = 4096
 _tag = re.compile(r'"v(0|[1-9][0-9]{0,15})"')

@@ -21,7 +21,7 @@ import msgspec
 from sessionmanager import __version__
 from sessionmanager.client.problems import NotOurs, TimedOut, Unreachable, error_of
 from sessionmanager.errors import OutcomeUnknown, SessionManagerError
-from sessionmanager.words import H_IDEMPOTENCY_KEY, H_MIN_VERSION
+from sessionmanager.words import H_API_KEY, H_IDEMPOTENCY_KEY, H_MIN_VERSION
 
 DEADLINE_SECONDS: Final = 10.0
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -75,6 +75,19 @@ def page_of(answer: Answer) -> Page:
 def one_line(data: bytes) -> bytes:
     """The JSON text on one line; only white space between its parts is touched."""
     return msgspec.json.format(data, indent=-1) if b"\n" in data or b"\r" in data else data
+
+
+class KeyText(str):
+    """An API key where else a token stands: it goes in a header of its own."""
+
+    __slots__ = ()
+
+
+def credential_header(credential: str) -> dict[str, str]:
+    """The header that says who calls."""
+    if isinstance(credential, KeyText):
+        return {H_API_KEY: str(credential)}
+    return {"authorization": f"Bearer {credential}"}
 
 
 class PlainClient:
@@ -296,7 +309,7 @@ class PlainClient:
     ) -> httpx2.Request:
         if token is None:
             token = self._token if isinstance(self._token, str) else self._token()
-        sent = {"authorization": f"Bearer {token}"}
+        sent = credential_header(token)
         content = None
         if body is not None:
             content = body if isinstance(body, bytes) else encode(body)
@@ -331,10 +344,6 @@ class PlainClient:
         if response.is_redirect:
             raise NotOurs("an answer that leads elsewhere: the address of the service is another")
         raise error_of(status, headers, bytes(body))
-
-
-AsyncClient = PlainClient
-"""The name under which the command line and its tests know the plain client."""
 
 
 def encode(body: Mapping[str, Any] | Sequence[Any]) -> bytes:

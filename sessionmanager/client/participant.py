@@ -13,6 +13,7 @@ from sessionmanager.client.retry import AGAIN
 from sessionmanager.errors import Forbidden, SessionManagerError, Unauthenticated
 from sessionmanager.wire.answers import Entry, Participant
 from sessionmanager.wire.participants import FLOOR_SECONDS, ClaimPolicy, JoinAnswer
+from sessionmanager.wire.rooms import LiveKitAccess
 
 if TYPE_CHECKING:
     from sessionmanager.client.session import AsyncSession
@@ -92,6 +93,14 @@ class AsyncParticipant:
             found.append(entry)
         await newest_first.aclose()
         return tuple(reversed(found))
+
+    async def room_access(self) -> LiveKitAccess | None:
+        """How it joins the session's room now, by a token made for this call; None where there is no room to join.
+
+        LiveKit keeps who is in, however old the token; whoever has to connect anew needs a fresh one. The first is in
+        `joined.livekit`.
+        """
+        return (await self.session.participant_token(self.id)).livekit
 
     async def saw(self, version: int) -> None:
         """Say what it has seen, so that `missed` begins there after a crash."""

@@ -70,7 +70,7 @@ def _detail(problem: _Problem) -> str:
 
 _PLAIN: Final[tuple[type[e.SessionManagerError], ...]] = (
     e.Unauthenticated, e.Forbidden, e.NotFound, e.AlreadyExists, e.LegalHold, e.Erased, e.UnsupportedMediaType,
-    e.KeyReused, e.PreconditionRequired, e.RateLimited, e.InProgress, e.Contended, e.Draining, e.OutcomeUnknown,
+    e.KeyReused, e.PreconditionRequired, e.RateLimited, e.InProgress, e.Contended, e.Draining, e.Overloaded, e.OutcomeUnknown,
     e.UpstreamFailed, e.DataCorrupt, e.Full,
 )  # fmt: skip
 _BUILD: Final[Mapping[str, Callable[[_Problem], e.SessionManagerError]]] = {

@@ -97,6 +97,13 @@ class AsyncSession(Bound):
     participant_token = OfSession(AsyncClient.participant_token)
     claim_floor = OfSession(AsyncClient.claim_floor)
     release_floor = OfSession(AsyncClient.release_floor)
+    room = OfSession(AsyncClient.room)
+    open_room = OfSession(AsyncClient.open_room)
+    sync_room = OfSession(AsyncClient.sync_room)
+    add_call = OfSession(AsyncClient.add_call)
+    change_call = OfSession(AsyncClient.change_call)
+    end_call = OfSession(AsyncClient.end_call)
+    calls = OfSession(AsyncClient.calls)
     signal = OfSession(AsyncClient.signal)
     socket = OfSession(AsyncClient.socket)
 

@@ -106,6 +106,7 @@ class Participant(Twin):
     missed = Blocking(AsyncParticipant.missed)
     saw = Blocking(AsyncParticipant.saw)
     beat = Blocking(AsyncParticipant.beat)
+    room_access = Blocking(AsyncParticipant.room_access)
     wait_lost = Blocking(AsyncParticipant.wait_lost)
     floor = Entering(AsyncParticipant.floor, Floor)
 
@@ -145,13 +146,20 @@ class Socket(Items[Entry | Signal | Resync]):
 
 
 class Client(Twin):
-    """One service, one token; `AsyncClient` says what each call does. Use as `with`."""
+    """One service, one credential; `AsyncClient` says what each call does. Use as `with`."""
 
     def __init__(
-        self, base_url: str, token: Token, *, retry: Retry = DEFAULT, transport: httpx2.AsyncBaseTransport | None = None
+        self,
+        base_url: str,
+        token: Token | None = None,
+        *,
+        api_key: str | None = None,
+        retry: Retry = DEFAULT,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        """Raises: ValueError for an address that is not http(s)://host."""
-        super().__init__(LoopThread(), AsyncClient(base_url, token, retry=retry, transport=transport))
+        """Raises: as `AsyncClient` does."""
+        inner = AsyncClient(base_url, token, api_key=api_key, retry=retry, transport=transport)
+        super().__init__(LoopThread(), inner)
 
     @classmethod
     def around(cls, thread: LoopThread, inner: AsyncClient) -> Client:
@@ -215,6 +223,19 @@ class Client(Twin):
     participant_token = Blocking(AsyncClient.participant_token)
     claim_floor = Blocking(AsyncClient.claim_floor)
     release_floor = Blocking(AsyncClient.release_floor)
+    room = Blocking(AsyncClient.room)
+    open_room = Blocking(AsyncClient.open_room)
+    sync_room = Blocking(AsyncClient.sync_room)
+    open_call = Blocking(AsyncClient.open_call)
+    add_call = Blocking(AsyncClient.add_call)
+    report_call = Blocking(AsyncClient.report_call)
+    change_call = Blocking(AsyncClient.change_call)
+    end_call = Blocking(AsyncClient.end_call)
+    get_call = Blocking(AsyncClient.get_call)
+    calls = Blocking(AsyncClient.calls)
+    list_calls = Blocking(AsyncClient.list_calls)
+    all_calls = Iterating(AsyncClient.all_calls)
+    export_calls = Blocking(AsyncClient.export_calls)
     events = Iterating(AsyncClient.events)
     tenant_events = Iterating(AsyncClient.tenant_events)
     signal = Blocking(AsyncClient.signal)
@@ -303,5 +324,12 @@ class Session(Twin, Bound):
     participant_token = OfSession(Client.participant_token)
     claim_floor = OfSession(Client.claim_floor)
     release_floor = OfSession(Client.release_floor)
+    room = OfSession(Client.room)
+    open_room = OfSession(Client.open_room)
+    sync_room = OfSession(Client.sync_room)
+    add_call = OfSession(Client.add_call)
+    change_call = OfSession(Client.change_call)
+    end_call = OfSession(Client.end_call)
+    calls = OfSession(Client.calls)
     signal = OfSession(Client.signal)
     socket = OfSession(Client.socket)

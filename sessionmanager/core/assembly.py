@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from sessionmanager.core.attachments import Attachments
 from sessionmanager.core.bodies import Bodies
+from sessionmanager.core.calls.registry import CallRegistry, build_calls
 from sessionmanager.core.caps import HourlyCap
 from sessionmanager.core.history import History
 from sessionmanager.core.keys import MasterKey, SessionKeys
@@ -23,11 +24,14 @@ from sessionmanager.core.moves.rehydrate import Thaw
 from sessionmanager.core.moves.seal import Sealer
 from sessionmanager.core.participants import Participants
 from sessionmanager.core.reads import Reads
+from sessionmanager.core.rooms.protocol import RoomService
+from sessionmanager.core.rooms.rooms import Rooms, RoomSettings
 from sessionmanager.core.services.parts import Outside, Services, ServiceSettings, build_services
 from sessionmanager.core.sessions import Sessions
 from sessionmanager.core.tenancy.quotas import Quotas
 from sessionmanager.core.tenancy.requests import Requests
 from sessionmanager.core.tenancy.tenants import NONE, Tenants, TenantSettings
+from sessionmanager.core.webhooks.letters import forget_letters
 from sessionmanager.core.worker import Moves, Worker
 from sessionmanager.model.decide import Bounds
 from sessionmanager.model.entry import StoredEntry
@@ -50,6 +54,8 @@ class CoreEvents:
     def worked(self, work: str, outcome: str) -> None: ...
     def lag(self, seconds: float) -> None: ...
     def sessions(self, counts: Mapping[tuple[str, str], int]) -> None: ...
+    def calls(self, counts: Mapping[str, int]) -> None: ...
+    def room_corrected(self, what: str) -> None: ...
 
 
 class CoreSettings(NamedTuple):
@@ -62,6 +68,7 @@ class CoreSettings(NamedTuple):
     timed_moves_percent_max: float = 1.0
     sweep_seconds: float = 300.0
     services: ServiceSettings = ServiceSettings()
+    rooms: RoomSettings = RoomSettings()
     body_cache_bytes_max: int = 64 * 1024 * 1024
 
 
@@ -82,6 +89,8 @@ class Core(NamedTuple):
     requests: Requests
     participants: Participants
     services: Services
+    calls: CallRegistry
+    rooms: Rooms
 
 
 def build_core(
@@ -96,12 +105,14 @@ def build_core(
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     clock: Callable[[], float] = time.monotonic,
     outside: Outside = Outside(),  # noqa: B008 - immutable
+    livekit: RoomService | None = None,
 ) -> Core:
     """A core over open tiers. random_bytes, sleep, clock (seconds that never go back): injected, so that a seed replays
-    a whole run. outside: how services are reached."""
+    a whole run. outside: how services are reached. livekit: None = sessions have no rooms."""
     heard = events or CoreEvents()
     settings = settings or CoreSettings()
-    policy = settings.policy
+    policy = settings.policy._replace(rooms=livekit is not None)
+    settings = settings._replace(policy=policy)
     tenants = Tenants(warm, policy, settings.tenant_defaults)
     quotas = Quotas(warm, tenants, clock)
     keys = SessionKeys(master, warm)
@@ -121,11 +132,16 @@ def build_core(
     reads = Reads(ledger, hot, warm, thaw, history, lease_seconds=settings.hot_lease_seconds, events=heard)
     collector = Collector(ledger, warm, bodies, policy)
     participants = Participants(ledger, reads, _names("par_", 12, random_bytes))
-    services = build_services(warm, ledger, outside, settings.services, policy.client_seconds, participants.new_id)
-    moves, archiver, eraser = _moves(
-        ledger, warm, bodies, sealer, collector, participants, services, tenants, settings, random_bytes, sleep
-    )
+    new_pid = participants.new_id
     new_session_id = _names("ses_", 16, random_bytes)
+    new_ids = (new_session_id, _names("call_", 12, random_bytes))
+    calls = build_calls(ledger, reads, warm, keys, quotas, tenants, master.derived_id_key, *new_ids)
+    rooms = Rooms(ledger, warm, livekit, settings.rooms, calls=calls, new_pid=new_pid, heard=heard)
+    services = build_services(warm, ledger, outside, settings.services, policy.client_seconds, new_pid, rooms.ready)
+    moves, archiver, eraser = _moves(
+        ledger, warm, bodies, sealer, collector, participants, services, calls, rooms, tenants, settings,
+        random_bytes, sleep,
+    )  # fmt: skip
     rules = settings.services.rules
     sessions = Sessions(ledger, reads, warm, keys, eraser, quotas, master.derived_id_key, new_session_id, rules)
     cap = HourlyCap(settings.timed_moves_percent_max, clock)
@@ -135,7 +151,7 @@ def build_core(
     requests = Requests(warm, policy.keys_keep_seconds)
     return Core(
         sessions, ledger, reads, bodies, keys, worker, moves,
-        archiver, attachments, tenants, quotas, requests, participants, services,
+        archiver, attachments, tenants, quotas, requests, participants, services, calls, rooms,
     )  # fmt: skip
 
 
@@ -184,6 +200,8 @@ def _moves(
     collector: Collector,
     participants: Participants,
     services: Services,
+    calls: CallRegistry,
+    rooms: Rooms,
     tenants: Tenants,
     settings: CoreSettings,
     random_bytes: Callable[[int], bytes],
@@ -202,7 +220,11 @@ def _moves(
         sleep=sleep,
         policy_of=tenants.policy,
         upload_deadline_seconds=policy.upload_deadline_seconds,
+        forget_beside=lambda key: forget_letters(warm, key),
     )
     seats = services.seating.run
-    moves = Moves(ledger, sealer, offloader, collector, archiver, eraser, participants, seats, policy, tenants.policy)
+    moves = Moves(
+        ledger, sealer, offloader, collector, archiver, eraser, participants, seats, calls, rooms, policy,
+        tenants.policy,
+    )  # fmt: skip
     return moves, archiver, eraser

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from sessionmanager.core.command import Who, entry_id_hash
 from sessionmanager.model import instants
+from sessionmanager.model.calls.rows import changed_rows
 from sessionmanager.model.change import Change, KeyRecord, Listing, Trail
 from sessionmanager.model.codec import Stored, encode_head
 from sessionmanager.model.entry import Draft, Entry, StoredEntry
@@ -139,6 +140,7 @@ def visible(
         idempotency=idempotency,
         entry_ids=entry_ids,
         listing=new_listing(head, before, "warm", was),
+        calls=changed_rows(before, head),
     )
 
 

@@ -53,7 +53,8 @@ class Decided(NamedTuple):
     """The entries of a commit, and what its receipt says beside the version.
 
     places, duplicates: of an append, where each line of the batch is (see `decide.Append`). participant: whom it is
-    about. floor, position: the number of the floor's holder, and the place in its queue.
+    about. floor, position: the number of the floor's holder, and the place in its queue. call: the one that was
+    there already.
     """
 
     drafts: tuple[Draft, ...]
@@ -62,6 +63,7 @@ class Decided(NamedTuple):
     participant: str | None = None
     floor: int | None = None
     position: int | None = None
+    call: str | None = None
 
 
 Decide = Callable[[Head, Mapping[str, int], Instant], Decided]
@@ -90,6 +92,7 @@ class Receipt(Struct, frozen=True, kw_only=True):
     participant: str | UnsetType = UNSET
     floor: int | UnsetType = UNSET
     position: int | UnsetType = UNSET
+    call: str | UnsetType = UNSET
 
 
 class Written(NamedTuple):
@@ -122,6 +125,7 @@ def receipt(key: Key, version: int, status: Status, decided: Decided, entry_coun
                 participant=UNSET if decided.participant is None else decided.participant,
                 floor=UNSET if decided.floor is None else decided.floor,
                 position=UNSET if decided.position is None else decided.position,
+                call=UNSET if decided.call is None else decided.call,
             )
         )
     seqs = tuple(place if place >= 0 else entry_count - place for place in decided.places)

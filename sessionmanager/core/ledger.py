@@ -12,6 +12,7 @@ import os
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from math import ceil, inf
 from typing import Final, Protocol
 
 from sessionmanager.core.build import Amendment, Source, hidden
@@ -28,6 +29,7 @@ from sessionmanager.errors import (
     SessionManagerError,
     TierUnavailable,
 )
+from sessionmanager.model import instants
 from sessionmanager.model.change import Change, Trail
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.decide import Bounds
@@ -35,14 +37,23 @@ from sessionmanager.model.entry import Draft, StoredEntry
 from sessionmanager.model.head import KeyRing, Tombstone
 from sessionmanager.model.timers import Policy
 from sessionmanager.tiers.hot.protocol import Hot
-from sessionmanager.tiers.warm.protocol import Warm
+from sessionmanager.tiers.warm.protocol import Warm, WarmHeads
 from sessionmanager.words import Instant, Key
 
 DECISIONS_MAX: Final = 12
 """How often one request is decided before it is told `contended`."""
 FLOORS_MAX: Final = 10_000
+CLOCK_ERROR_MAX: Final = 3_600.0
+"""Seconds; longer than any lease of a copy may be set to."""
 PAUSE_SECONDS: Final = 0.005
 """The first pause between two tries; it doubles, with full jitter, up to 16 times itself."""
+
+
+def counted_from(warm: WarmHeads, as_of: Instant) -> Instant:
+    """From when a copy's lease is counted that is made of what warm held at `as_of`: earlier by what our clock may be
+    off. While nobody knows how much that is, so much earlier that no lease stands."""
+    error = warm.clock_error()
+    return instants.plus(as_of, -(CLOCK_ERROR_MAX if error == inf else ceil(error * 1000) / 1000)) if error else as_of
 
 
 class Thaw(Protocol):
@@ -194,7 +205,8 @@ class Ledger:
                 source = await self.exact(key)
                 continue
             if isinstance(prepared, Written):
-                if source.exact and (request is None or prepared.replayed):
+                # A replay is warm's own record, whatever head it was found beside; to look again would count it twice.
+                if prepared.replayed or (source.exact and request is None):
                     return prepared
                 kept = await self._keep_nothing(source, request, prepared) if source.exact and request else None
                 if kept is not None:
@@ -346,7 +358,7 @@ class Ledger:
             if for_ever:
                 await self.hot.drop_for_ever(change.key)
             else:
-                await self.hot.after_commit(change, as_of)
+                await self.hot.after_commit(change, counted_from(self.warm, as_of))
             if change.stored.placement == "cold":
                 await self.hot.drop(change.key)  # a stub is no copy of anything
             await self.hot.ring(change.key, change.stored.version)

@@ -17,6 +17,7 @@ from sessionmanager.core.build import Amendment
 from sessionmanager.core.command import Command, Decided, Receipt, RequestKey, Who, Written
 from sessionmanager.core.ledger import Ledger
 from sessionmanager.core.reads import Reads
+from sessionmanager.errors import Unauthenticated
 from sessionmanager.model import floor as floors
 from sessionmanager.model import participants
 from sessionmanager.model.codec import Stored
@@ -105,8 +106,8 @@ class Participants:
         def renew(stored: Stored, now: Instant) -> Amendment | None:
             head = stored.head
             person = participants.find(head, pid)
-            if person.status == "left":
-                participants.require_present(head, pid, person.epoch)
+            # A token of an earlier stay passes where a copy in hot is from then; it must not keep the later one alive.
+            participants.require_present(head, pid, person.epoch if who.pid is None else who.epoch)
             if stored.placement == "cold" or person.status != "attached":
                 return None
             return _renewal(head, person, now)
@@ -133,9 +134,15 @@ class Participants:
     async def require_bound(self, key: Key, pid: str, epoch: int) -> None:
         """Hold a bound token against the session. Raises Unauthenticated: its participant has left since.
 
-        Cost: one read of hot; what is written in its name is checked again in the compare-and-set.
+        A copy in hot may be from before it joined, so only warm turns anybody away.
+        Cost: one read of hot, and of warm before a refusal; what is written in its name is checked again in the
+        compare-and-set.
         """
-        participants.require_present((await self._reads.view(key, lines=0)).stored.head, pid, epoch)
+        try:
+            participants.require_present((await self._reads.view(key, lines=0)).stored.head, pid, epoch)
+        except Unauthenticated:
+            view = await self._reads.view(key, lines=0, latest=True)
+            participants.require_present(view.stored.head, pid, epoch)
 
     async def list(self, key: Key) -> tuple[Participant, ...]:
         """Everybody whom the head remembers, in the order in which they first came."""

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple, Protocol
 
 from sessionmanager.core.history import History, Lines, Moved, Range
-from sessionmanager.core.ledger import Ledger
+from sessionmanager.core.ledger import Ledger, counted_from
 from sessionmanager.core.moves.rehydrate import Thaw
 from sessionmanager.errors import Contended, DataCorrupt, Erased, MinVersionAhead, TierUnavailable
 from sessionmanager.model import instants
@@ -153,7 +153,10 @@ class Reads:
         return copy
 
     def _is_fresh(self, copy: Copy) -> bool:
-        return self._now_ms() - instants.to_ms(copy.as_of) < self._lease_ms
+        """Whether the copy's lease stands whatever our clock may be off by; whoever wrote the copy took off its own
+        error (`ledger.counted_from`)."""
+        age_ms = self._now_ms() - instants.to_ms(copy.as_of)
+        return age_ms + self._warm.clock_error() * 1000 < self._lease_ms
 
     def _now_ms(self) -> int:
         return instants.to_ms(self._warm.now())
@@ -183,7 +186,7 @@ class Reads:
             self._events.read("cold", True)
             return View(full, await self._reach_back(key, full.head, tail, lines), "cold")
         if token is not None:
-            await self._end_fill(key, token, Copy(stored, loaded.tail, as_of))
+            await self._end_fill(key, token, Copy(stored, loaded.tail, counted_from(self._warm, as_of)))
         self._events.read("warm", True)
         if len(loaded.tail) >= lines or (loaded.tail and loaded.tail[0].seq == 1):
             return View(stored, loaded.tail[-lines:] if lines else (), "warm")

@@ -18,9 +18,12 @@ from sessionmanager.core.keys import SessionKeys
 from sessionmanager.core.ledger import Ledger
 from sessionmanager.core.moves.erase import RECORD_KIND, Begun, Eraser, Erasure, erasure_decoder
 from sessionmanager.core.reads import Reads, View
+from sessionmanager.core.rooms.rooms import asked_at_creation
 from sessionmanager.core.tenancy.quotas import Quotas
-from sessionmanager.errors import Contended, NotFound, OutcomeUnknown, QuotaExceeded, TierUnavailable
+from sessionmanager.errors import Contended, IllegalTransition, NotFound, OutcomeUnknown, QuotaExceeded, TierUnavailable
 from sessionmanager.model import decide
+from sessionmanager.model.calls.addresses import searched
+from sessionmanager.model.calls.legs import is_live
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.entry import Draft
 from sessionmanager.model.head import Head, OpenCall
@@ -95,16 +98,20 @@ class Sessions:
         who: Who,
         request: RequestKey | None = None,
         services: Sequence[str] = (),
+        *,
+        room: bool = False,
     ) -> tuple[Key, Written]:
-        """Make a session. services: the kinds that must join before it is ready. Without an id one is made; with a key
-        it is derived from it, so that repeats on two replicas meet.
+        """Make a session. services: the kinds that must join before it is ready. room: it has a room at LiveKit, which
+        is opened at once. Without an id one is made; with a key it is derived from it, so that repeats on two replicas
+        meet.
 
         Raises AlreadyExists, Erased, Invalid, TooLarge, KeyReused, QuotaExceeded. Cost: one warm write."""
         if session_id is None:
             session_id = self._derived_id(tenant, request) if request is not None else self._new_session_id()
         key = Key(tenant, session_id)
         wanted = seats(services, self._service_rules, self._warm.now())
-        commit = decide.create(fields, drafts, self.ledger.bounds, wanted)
+        asked = asked_at_creation(key) if room else ()
+        commit = decide.create(fields, drafts, self.ledger.bounds, wanted, asked)
         try:
             await self._quotas.room_for_a_session(tenant)
         except QuotaExceeded:
@@ -126,9 +133,10 @@ class Sessions:
     async def lookup(self, tenant: str, field: str, value: str) -> Stored:
         """The live session of a caller, callee, room or external id, else the last one. Raises NotFound.
 
-        Cost: one list of one item, two where none is live.
+        Addresses are found in whatever form they are given. Cost: one list of one item, two where none is live.
         """
-        for wanted in (live_term(field, value), term(field, value)):
+        values = dict.fromkeys((searched(value) or value, value) if field in ("caller", "callee") else (value,))
+        for wanted in (*(live_term(field, one) for one in values), *(term(field, one) for one in values)):
             page = await self._warm.list(ListQuery(tenant, 1, (wanted,)))
             if page.items:
                 return page.items[0]
@@ -251,7 +259,8 @@ class Sessions:
     async def archive(self, key: Key, who: Who, request: RequestKey | None = None) -> Written:
         """Ask for the body to move to cold now; the worker does it. Answers where it is; one in cold already is fine.
 
-        The wish is kept in the head, and the next visible commit takes it back.
+        The wish is kept in the head, and the next visible commit takes it back. One that stands already is not written
+        again, so that asking often does not hold the move up.
         Raises IllegalTransition, NotFound, Erased, KeyReused. Cost: one read and one write of warm, a read more with a
         key.
         """
@@ -262,6 +271,10 @@ class Sessions:
             if stored.placement == "cold":
                 return None, _encode(placed)
             next_status("archive", head.status)
+            if is_live(head):
+                raise IllegalTransition(head.status, (), "a call of the session is live: end it first")
+            if head.work.archive_asked_by is not None:
+                return None, _encode(placed)
             return Amendment(replace(head, work=replace(head.work, archive_asked_by=who.subject))), _encode(placed)
 
         return await self.ledger.ask(key, ask, request)

@@ -1,8 +1,9 @@
 """Verify: walk everything that warm and cold keep of sessions, and tell what does not fit together. Reads only.
 
 A head is compared with its tail, its index with every node and segment under it, an archived head with its object,
-attachments with their pointers; checksums, lengths, counts and ranges of seqs and versions must agree. Sessions change
-while they are looked at: what is found is told only if a second look at the same `rev` finds it, too.
+attachments with their pointers, rows of calls with the log; checksums, lengths, counts and ranges of seqs and versions
+must agree. Sessions change while they are looked at: what is found is told only if a second look at the same `rev`
+finds it, too.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from sessionmanager.core.bodies import Bodies, session_prefix
+from sessionmanager.core.calls.comparing import CallsOfLog
 from sessionmanager.core.keys import SessionKeys, open_body
 from sessionmanager.core.moves.rehydrate import Thaw
 from sessionmanager.errors import Contended, DataCorrupt, Erased, NotFound
 from sessionmanager.model.codec import sha256, split_lines
-from sessionmanager.model.entry import StoredEntry, decode_entry
+from sessionmanager.model.entry import Entry, StoredEntry, decode_entry
 from sessionmanager.model.head import Attachment, Head, Ref
 from sessionmanager.model.index import count_warm, decode_node
 from sessionmanager.tiers.cold.protocol import Cold
@@ -35,7 +37,7 @@ FAULTS_MAX: Final = 100
 FaultKind = Literal["damaged", "missing", "wrong", "left"]
 MEANS: Final[dict[FaultKind, str]] = {
     "damaged": "stored bytes are not those that were written; readers get data-corrupt (500), never wrong history",
-    "missing": "something points to it and nothing lies there; readers of it get data-corrupt (500)",
+    "missing": "something points to it and nothing lies there; readers of it get data-corrupt (500), lists do without",
     "wrong": "what was written does not say the same as what points to it",
     "left": "nothing points to it: it costs space, and may hold what was said",
 }
@@ -178,6 +180,7 @@ class _Look:
         self._version = 0
         self._kept_warm: set[str] = set()
         self._kept_cold: set[str] = set()
+        self._calls = CallsOfLog(key)
 
     async def everything(self, *, leftovers: bool) -> None:
         stored = self._stored
@@ -194,6 +197,8 @@ class _Look:
             for ref in refs:
                 await self._body(head, ref)
         self._tail(head, tail)
+        if not self.faults:  # a log that is not whole is no measure of anything else
+            await self._rows_of_calls(head)
         for attachment in head.attachments.values():
             await self._attachment(head, attachment)
         if leftovers:
@@ -273,7 +278,15 @@ class _Look:
                     at = f"seq {entry.seq} of version {entry.version}"
                     self._told("wrong", where, f"{at} follows seq {self._next_seq - 1} of version {self._version}")
                 self._version = entry.version
+                if entry.type == "call":
+                    self._call(where, entry)
             self._next_seq += 1
+
+    def _call(self, where: str, entry: Entry) -> None:
+        try:
+            self._calls.heard(entry)
+        except DataCorrupt as error:
+            self._told("damaged", where, f"seq {entry.seq}: {error.detail}")
 
     def _tail(self, head: Head, tail: Sequence[StoredEntry]) -> None:
         work, pulse = head.work, head.pulse
@@ -296,6 +309,10 @@ class _Look:
             self._told("wrong", "head", f"it counts {work.warm_bodies} bodies in warm of {count_warm(head.index)}")
 
     # -- beside the log
+
+    async def _rows_of_calls(self, head: Head) -> None:
+        for differs in (*self._calls.in_head(head), *await self._calls.in_rows(self._warm)):
+            self._told(*differs)
 
     async def _attachment(self, head: Head, attachment: Attachment) -> None:
         where = f"attachment {attachment.name!r} ({attachment.object})"

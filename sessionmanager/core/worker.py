@@ -14,6 +14,7 @@ import structlog
 from msgspec.structs import replace
 
 from sessionmanager.core.build import Amendment
+from sessionmanager.core.calls.registry import CallRegistry
 from sessionmanager.core.caps import HourlyCap
 from sessionmanager.core.command import Command, Decided, Who
 from sessionmanager.core.ledger import Ledger
@@ -23,6 +24,7 @@ from sessionmanager.core.moves.erase import Eraser
 from sessionmanager.core.moves.offload import Offloader
 from sessionmanager.core.moves.seal import Sealer
 from sessionmanager.core.participants import Participants
+from sessionmanager.core.rooms.rooms import Rooms
 from sessionmanager.core.tenancy.overdue import Overdue
 from sessionmanager.core.tenancy.tenants import Tenants
 from sessionmanager.errors import Erased, NotFound, SessionManagerError
@@ -31,6 +33,7 @@ from sessionmanager.model.codec import Stored
 from sessionmanager.model.head import Head
 from sessionmanager.model.timers import Policy, due_now
 from sessionmanager.tiers.warm.protocol import Warm
+from sessionmanager.tracing.spans import span
 from sessionmanager.words import Instant, Key
 
 SYSTEM: Final = Who("system:worker")
@@ -41,6 +44,7 @@ PUT_OFF_MAX: Final = 10_000
 PUT_OFF_SECONDS: Final = 1.0
 PUT_OFF_SECONDS_MAX: Final = 60.0
 SWEEP_PAGE: Final = 1_000
+"""What is forgotten in one turn; turns are at most `poll_seconds` apart."""
 
 log = structlog.get_logger()
 
@@ -51,6 +55,7 @@ class WorkEvents(Protocol):
     def worked(self, work: str, outcome: str) -> None: ...
     def lag(self, seconds: float) -> None: ...
     def sessions(self, counts: Mapping[tuple[str, str], int]) -> None: ...
+    def calls(self, counts: Mapping[str, int]) -> None: ...
 
 
 class Moves:
@@ -66,12 +71,15 @@ class Moves:
         eraser: Eraser,
         participants: Participants,
         services: Callable[[Key], Awaitable[object]],
+        calls: CallRegistry,
+        rooms: Rooms,
         policy: Policy,
         policy_of: Callable[[str], Policy],
     ) -> None:
         self._ledger = ledger
         self._policy_of = policy_of
         self._eraser = eraser
+        self._rooms = rooms
         self.table: Mapping[str, Callable[[Key], Awaitable[object]]] = {
             "seal": lambda key: sealer.run(ledger, collector, key),
             "offload": lambda key: offloader.run(key, keep=policy.warm_segments_kept),
@@ -80,8 +88,10 @@ class Moves:
             "suspend": self._suspend,
             "lease": lambda key: participants.expire(key, SYSTEM),
             "services": services,
+            "calls": lambda key: calls.end_silent(key, SYSTEM),
+            "rooms": rooms.run,
             "expire": self._expire,
-            "erase": eraser.finish,
+            "erase": self._erase,
         }
 
     async def _suspend(self, key: Key) -> None:
@@ -94,6 +104,11 @@ class Moves:
 
         await self._ledger.commit(key, SYSTEM, Command("suspend", decided), None)
         await self._ledger.forget(key)
+
+    async def _erase(self, key: Key) -> None:
+        """What is kept here first: that a room cannot be closed holds no erasure up."""
+        await self._eraser.finish(key)
+        await self._rooms.erased(key)
 
     async def _expire(self, key: Key) -> bool:
         return await self._eraser.expire(key, SYSTEM) is not None
@@ -127,15 +142,17 @@ class Worker:
         self._count_ms = round(count_seconds * 1000)
         self._swept_at = 0
         self._counted_at = 0
+        self._sweeping = False
         self._blind = False
-        self._nudged: set[Key] = set()
+        # A dict, not a set: the order of a set of texts is another one in each process, and a seed must replay.
+        self._nudged: dict[Key, None] = {}
         self._put_off: dict[Key, tuple[float, Instant]] = {}
         self._wake = asyncio.Event()
 
     def nudge(self, key: Key) -> None:
         """A session is owed something now; without the hint it would be found a poll later."""
         if len(self._nudged) < NUDGES_MAX:
-            self._nudged.add(key)
+            self._nudged[key] = None
             self._wake.set()
 
     @property
@@ -158,17 +175,21 @@ class Worker:
         """Everything that is due now, once. Answers how many sessions were looked at."""
         self._wake.clear()
         now = self._warm.now()
-        nudged, self._nudged = self._nudged, set()
+        nudged, self._nudged = self._nudged, {}
         try:
             # Those that are put off stay due: asked for beside a page, they hide none that can be done now.
             keys = await self._warm.due(now, DUE_PAGE + len(self._put_off))
-            await self._chores(now)
         except SessionManagerError as error:
             if not self._blind:
                 log.warning("worker.cannot_look", error=type(error).__name__)
             self._blind = True
             return 0
         self._blind = False
+        try:
+            await self._chores(now)
+        except SessionManagerError as error:  # what sessions are owed does not wait for them; they come round again
+            self._sweeping = False
+            self._events.worked("chores", type(error).__name__)
         ready = [key for key in dict.fromkeys((*nudged, *keys)) if self._is_ready(key, now)]
         for i in range(0, len(ready), AT_ONCE_MAX):
             if stop is not None and stop.is_set():
@@ -184,7 +205,8 @@ class Worker:
 
     async def _attend(self, key: Key) -> None:
         try:
-            await self.attend(key)
+            with span("worker.attend"):
+                await self.attend(key)
         except (NotFound, Erased):
             self._put_off.pop(key, None)
         except SessionManagerError as error:
@@ -247,14 +269,18 @@ class Worker:
         now_ms = instants.to_ms(now)
         if now_ms - self._swept_at >= self._sweep_ms:
             self._swept_at = now_ms
-            await self._warm.sweep(now, SWEEP_PAGE)
+            self._sweeping = True
             for key in await self._overdue.find(now):
                 self.nudge(key)
+        if self._sweeping:
+            # One batch a turn until there is no more: as many as ever came since the last time go, and no turn lasts.
+            self._sweeping = await self._warm.sweep(now, SWEEP_PAGE) >= SWEEP_PAGE
         if now_ms - self._counted_at >= self._count_ms:
             self._counted_at = now_ms
             counts = await self._warm.counts(None)
             self._cap.sessions = sum(counts.values())
             self._events.sessions(counts)
+            self._events.calls(await self._warm.live_calls())
 
 
 def _hold(stored: Stored, until: Instant) -> Amendment:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.entry import StoredEntry
-from sessionmanager.words import Instant, Key, Placement, Status
+from sessionmanager.words import CallState, Instant, Key, Placement, Status
 
 
 class Listing(NamedTuple):
@@ -42,6 +42,23 @@ class KeyRecord(NamedTuple):
     expires_at: Instant
 
 
+class CallRow(NamedTuple):
+    """What lists find of a call. version: of its session, by the commit that wrote it: an older row never replaces a
+    newer. caller, callee: as they are searched for. settled_at: when its end was recorded. data: the JSON that callers
+    get."""
+
+    id: str
+    version: int
+    state: CallState
+    gateway: str
+    direction: str
+    caller: str | None
+    callee: str | None
+    started_at: Instant
+    settled_at: Instant | None
+    data: bytes
+
+
 class Change(NamedTuple):
     """A compare-and-set from `rev` to `rev + 1` with everything that must stand or fall with it.
 
@@ -56,6 +73,7 @@ class Change(NamedTuple):
     entry_ids: (16-byte hash of a client's entry id, its seq).
     listing: the new listing, or None where lists need not know.
     due_at: when the worker must look, or None.
+    calls: rows of calls that it brings up to date; each was claimed for this session before.
     """
 
     key: Key
@@ -71,3 +89,4 @@ class Change(NamedTuple):
     idempotency: KeyRecord | None = None
     entry_ids: tuple[tuple[bytes, int], ...] = ()
     listing: Listing | None = None
+    calls: tuple[CallRow, ...] = ()

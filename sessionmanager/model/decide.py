@@ -62,12 +62,16 @@ def check_version(head: Head, expected: Expected) -> None:
 
 
 def create(
-    fields: Mapping[str, Raw], drafts: Sequence[Draft], bounds: Bounds, seats: tuple[Seat, ...] = ()
+    fields: Mapping[str, Raw],
+    drafts: Sequence[Draft],
+    bounds: Bounds,
+    seats: tuple[Seat, ...] = (),
+    asked: tuple[Draft, ...] = (),
 ) -> tuple[Draft, ...]:
-    """The first commit of a session: every field it begins with, the services it waits for, and the entries it begins
-    with."""
+    """The first commit of a session: every field it begins with, the services it waits for, what else it asks for (its
+    room), and the entries it begins with."""
     settable.check(dict(fields), bounds.context_bytes_max, bounds.metadata_bytes_max)
-    first = [Draft(type="state", data=encode_data(StateData(created=Raw(_encode(dict(fields))))))]
+    first = [Draft(type="state", data=encode_data(StateData(created=Raw(_encode(dict(fields)))))), *asked]
     before = "initiated"
     if seats:
         before = "waiting_for_services"
@@ -106,6 +110,13 @@ def append(
         fresh = (_status_draft("append", head.status, after), *fresh)
         places = tuple(place if place >= 0 else place - 1 for place in places)
     return Append(fresh, places, duplicates)
+
+
+def woken(head: Head) -> tuple[Draft, ...]:
+    """The entry by which a session becomes active because something goes on in it; none where it is. Raises
+    IllegalTransition."""
+    after = next_status("append", head.status)
+    return () if after == head.status else (_status_draft("append", head.status, after),)
 
 
 def _check_floor(head: Head, drafts: Sequence[Draft], now: Instant, speaker: str | None) -> None:

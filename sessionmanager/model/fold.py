@@ -13,6 +13,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.structs import replace
 
 from sessionmanager.model import participants, patching, services, settable
+from sessionmanager.model.calls import legs
 from sessionmanager.model.entry import Entry
 from sessionmanager.model.floor import emptied
 from sessionmanager.model.head import (
@@ -29,6 +30,7 @@ from sessionmanager.model.head import (
     Pulse,
     Work,
 )
+from sessionmanager.model.rooms import events as rooms
 from sessionmanager.words import Instant, Key, Status
 
 LAST_ERROR_CHARS_MAX: Final = 1_000
@@ -121,6 +123,7 @@ def fold(head: Head, entries: Sequence[Entry], *, rev: int, size: int) -> Head:
             listed_at=work.listed_at,
             warm_bodies=work.warm_bodies,
             archived=work.archived,
+            room_at=run.head.work.room_at,
             intents=run.head.work.intents,
         ),
         index=head.index,
@@ -167,6 +170,10 @@ class _Run:
                 self._status(entry, _status.decode(entry.data or b""))
             case "participant":
                 self.head = participants.folded(self.head, participants.decode_event(entry.data or b""))
+            case "call":
+                self.head = legs.folded(self.head, legs.decode_event(entry.data or b""))
+            case "room":
+                self.head = rooms.folded(self.head, rooms.decode_event(entry.data or b""), entry.recorded_at)
             case "service":
                 self.head = services.folded(self.head, services.decode_event(entry.data or b""))
             case _:
@@ -218,6 +225,7 @@ class _Run:
                 self._fail(data.error)
             self.head = _detach_all(self.head, at)
         self.head = services.after_status(self.head, self.status, data.from_, at)
+        self.head = rooms.after_status(self.head, self.status, data.from_, at)
 
 
 def patched_fields(
@@ -266,10 +274,14 @@ def _detach_all(head: Head, at: Instant) -> Head:
     if floor == head.detail.floor and all(person.status == "left" for person in present):
         return head
     gone: tuple[Participant, ...] = tuple(
-        person if person.status == "left" else replace(person, status="left", left_at=at, lease_expires_at=None)
-        for person in present
+        person if person.status == "left" else _gone(person, at) for person in present
     )
     return replace(head, detail=replace(head.detail, participants=gone[-PARTICIPANTS_GONE_MAX:], floor=floor))
+
+
+def _gone(person: Participant, at: Instant) -> Participant:
+    since = person.room_since if person.room_sid is None else at
+    return replace(person, status="left", left_at=at, lease_expires_at=None, room_sid=None, room_since=since)
 
 
 def replay(key: Key, entries: Sequence[Entry], sizes: Sequence[int]) -> Head:

@@ -7,7 +7,7 @@ or the index of the history weigh. Public parts hold the very JSON that readers 
 |---|---|---|---|
 | pulse | yes | with every visible commit | about 0.4 KiB and `last_error` |
 | profile | yes | when fields are patched | metadata 16 KiB, 64 labels, 64 external ids |
-| detail | yes | participants, calls, realtime, audio | 96 participants, 16 old calls |
+| detail | yes | participants, calls, realtime, audio | 96 participants, 16 live calls and 16 ended ones |
 | context | yes | when patched | 256 KiB |
 | work | no | with every commit | 128 open function calls, 64 keys of one intent |
 | index | no | when a segment is sealed or moved | 16 references a level (more only while cold is away) |
@@ -22,8 +22,12 @@ from typing import Any, Final
 from msgspec import Raw, Struct, field
 
 from sessionmanager.model.floor import Floor
+from sessionmanager.model.rooms.state import Room
 from sessionmanager.words import (
     CallState,
+    Direction,
+    EndedBy,
+    Gateway,
     Instant,
     Key,
     ParticipantKind,
@@ -44,6 +48,8 @@ OPEN_CALLS_MAX: Final = 128
 ATTACHMENTS_MAX: Final = 256
 PARTICIPANTS_MAX: Final = 64
 PARTICIPANTS_GONE_MAX: Final = 32
+CALLS_LIVE_MAX: Final = 16
+CALLS_ENDED_MAX: Final = 16
 NULL: Final = Raw(b"null")
 
 
@@ -104,6 +110,8 @@ class Participant(Struct, frozen=True, kw_only=True):
     """Somebody who takes part: stateless, comes, goes and comes back under the same `identity`.
 
     epoch: how often it came back after it had left; a token is good for one. lease_seconds: None = no lease.
+    room_sid: of its connection to the session's room, None = it is not in there; room_since: since when that is so.
+    Whoever is in the room needs no other news to be believed to live.
     """
 
     id: str
@@ -118,6 +126,8 @@ class Participant(Struct, frozen=True, kw_only=True):
     lease_expires_at: Instant | None = None
     last_seen_version: int = 0
     metadata: dict[str, Raw] = field(default_factory=dict[str, Raw])
+    room_sid: str | None = None
+    room_since: Instant | None = None
 
 
 class Seat(Struct, frozen=True, kw_only=True):
@@ -144,19 +154,37 @@ class Seat(Struct, frozen=True, kw_only=True):
 
 
 class Call(Struct, frozen=True, kw_only=True):
-    """One leg at a gateway; a session has many over its life."""
+    """One leg at a gateway; a session has many over its life (`model/calls/`).
+
+    caller, callee: as they were given. held_at: since when it is on hold. ended_at: when it ended, as reported or
+    guessed (`estimated`); settled_at: when that was recorded, after which only its metadata may change. The seconds are
+    known once what they measure is over; talk_seconds is what may be billed, hold_seconds is a part of it. news_at: the
+    last report of its gateway; renewals of it are no commits.
+    """
 
     id: str
-    gateway: str
-    gateway_call_id: str
-    direction: str
+    gateway: Gateway
+    gateway_call_id: str | None = None
+    direction: Direction
     state: CallState
     started_at: Instant
     caller: str | None = None
     callee: str | None = None
+    ringing_at: Instant | None = None
     answered_at: Instant | None = None
+    held_at: Instant | None = None
     ended_at: Instant | None = None
+    settled_at: Instant | None = None
     end_reason: str | None = None
+    ended_by: EndedBy | None = None
+    sip_code: int | None = None
+    q850_cause: int | None = None
+    estimated: bool = False
+    setup_seconds: float | None = None
+    ring_seconds: float | None = None
+    talk_seconds: float | None = None
+    hold_seconds: float = 0.0
+    news_at: Instant
     metadata: dict[str, Raw] = field(default_factory=dict[str, Raw])
 
 
@@ -168,7 +196,7 @@ class Detail(Struct, frozen=True, kw_only=True):
     realtime: Realtime = field(default_factory=Realtime)
     audio: Audio = field(default_factory=Audio)
     floor: Floor | None = None
-    room: dict[str, Any] | None = None
+    room: Room | None = None
     services: tuple[Seat, ...] = ()
 
 
@@ -249,7 +277,8 @@ class Work(Struct, frozen=True, kw_only=True, omit_defaults=True):
     early (decision 0005). listed_at: the `last_activity` that lists were last told. warm_bodies: references of the
     index whose bodies lie in warm. archived: the object that holds (in a stub) or last held (after a rehydration) the
     body, parts and tail, whose range it carries. archive_asked_by: who wants it archived now; held_until: before then
-    the clock alone neither archives nor erases it; any commit forgets both.
+    the clock alone neither archives nor erases it; any commit forgets both. room_at: when the room is looked at next;
+    None = at once.
     """
 
     tail_first_seq: int = 1
@@ -263,6 +292,7 @@ class Work(Struct, frozen=True, kw_only=True, omit_defaults=True):
     archived: Ref | None = None
     archive_asked_by: str | None = None
     held_until: Instant | None = None
+    room_at: Instant | None = None
     intents: tuple[Intent, ...] = ()
 
 

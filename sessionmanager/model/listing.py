@@ -8,6 +8,7 @@ from typing import Final
 
 from msgspec import Raw
 
+from sessionmanager.model.calls.addresses import searched
 from sessionmanager.model.change import Listing
 from sessionmanager.model.head import Head
 from sessionmanager.words import TERMINAL_STATUSES, Placement
@@ -66,16 +67,29 @@ def _terms(head: Head, placement: Placement) -> Iterator[str]:
 
 
 def _lookups(head: Head) -> Iterator[tuple[str, str]]:
+    """What a look-up finds a session by: parties as they were given and as they are searched for, its own and those of
+    the calls that the head remembers."""
     profile = head.profile
-    if profile.caller is not None:
-        yield "caller", profile.caller
-    if profile.callee is not None:
-        yield "callee", profile.callee
+    yield from _parties("caller", profile.caller)
+    yield from _parties("callee", profile.callee)
+    for call in head.detail.calls:
+        yield from _parties("caller", call.caller)
+        yield from _parties("callee", call.callee)
+        if call.gateway_call_id is not None:
+            yield "external_id", call.gateway_call_id
     for value in profile.external_ids.values():
         yield "external_id", value
-    room = (head.detail.room or {}).get("name")
-    if isinstance(room, str):
-        yield "room", room
+    if head.detail.room is not None:
+        yield "room", head.detail.room.name
+
+
+def _parties(name: str, given: str | None) -> Iterator[tuple[str, str]]:
+    if given is None:
+        return
+    yield name, given
+    found = searched(given)
+    if found is not None and found != given:
+        yield name, found
 
 
 def scalar_text(raw: Raw) -> str | None:

@@ -43,6 +43,15 @@ Action = Literal[
     "participant.token",
     "floor.claim",
     "floor.release",
+    "call.open",
+    "call.change",
+    "call.end",
+    "call.read",
+    "call.list",
+    "room.read",
+    "room.open",
+    "room.sync",
+    "room.webhook",
     "feed.read",
     "feed.tenant",
     "signal.send",
@@ -94,12 +103,31 @@ class Actor(Struct, frozen=True):
         return self.tenant == ALL_TENANTS and "admin" in self.roles
 
 
+_OPERATOR: Final[Role] = "operator"
+_CALLERS: Final[tuple[Role, ...]] = ("agent", "bridge")
+_FIND: Final[tuple[Role, ...]] = (_OPERATOR, *_CALLERS, "viewer")
+
+
+def _of_calls(read: tuple[Role, ...]) -> Mapping[Action, tuple[Role, ...]]:
+    return {
+        "call.open": ("bridge",),
+        "call.change": ("bridge",),
+        "call.end": ("operator", "bridge"),
+        "call.read": read,
+        "call.list": ("operator", "bridge", "viewer"),
+    }
+
+
 def _table() -> Mapping[Action, frozenset[Role]]:
-    operator: Final[Role] = "operator"
-    callers: Final[tuple[Role, ...]] = ("agent", "bridge")
+    rows: Mapping[Action, tuple[Role, ...]] = {**_of_sessions(), **_of_tenants()}
+    return {action: frozenset(("admin", *roles)) for action, roles in rows.items()}
+
+
+def _of_sessions() -> Mapping[Action, tuple[Role, ...]]:
+    """What is done to one session, or finds it."""
+    operator, callers, find = _OPERATOR, _CALLERS, _FIND
     read: Final[tuple[Role, ...]] = (operator, *callers, "participant", "viewer")
-    find: Final[tuple[Role, ...]] = (operator, *callers, "viewer")
-    rows: Mapping[Action, tuple[Role, ...]] = {
+    return {
         "session.create": callers,
         "session.list": find,
         "session.lookup": (operator, "bridge", "viewer"),
@@ -127,11 +155,23 @@ def _table() -> Mapping[Action, frozenset[Role]]:
         "participant.token": (*callers, "participant"),
         "floor.claim": (operator, *callers, "participant"),
         "floor.release": (operator, *callers, "participant"),
+        **_of_calls(read),
+        "room.read": read,
+        "room.open": (operator, *callers),
+        "room.sync": (operator, *callers, "participant"),
+        "room.webhook": (),
         "feed.read": read,
         "feed.tenant": find,
         "signal.send": (*callers, "participant"),
+    }
+
+
+def _of_tenants() -> Mapping[Action, tuple[Role, ...]]:
+    """What belongs to no session."""
+    operator = _OPERATOR
+    return {
         "service.register": (operator, "service"),
-        "service.read": (*find, "service"),
+        "service.read": (*_FIND, "service"),
         "service.remove": (operator, "service"),
         "service.heartbeat": (operator, "service"),
         "api_key.make": (operator,),
@@ -149,7 +189,6 @@ def _table() -> Mapping[Action, frozenset[Role]]:
         "metrics.read": (operator, "metrics"),
         "health.read": ROLES,
     }
-    return {action: frozenset(("admin", *roles)) for action, roles in rows.items()}
 
 
 ACTIONS: Final = _table()

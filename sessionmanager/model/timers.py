@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from sessionmanager.model import instants, participants, services
+from sessionmanager.model.calls import legs
 from sessionmanager.model.head import Head, Intent, Tombstone
+from sessionmanager.model.rooms import events as rooms
 from sessionmanager.words import Instant, Placement
 
 DAY_SECONDS: Final = 86_400
@@ -21,7 +23,8 @@ class Policy(NamedTuple):
     intent_grace_seconds: how long a move that has written its intent may go on, and how long it may begin to upload,
     before another worker gives it up. upload_deadline_seconds: how long an upload that was begun may still land.
     archive_after_days and retention_days (after its end a session is erased) may be a tenant's own. client_seconds: how
-    long a session that asks for services waits for them and for its client.
+    long a session that asks for services waits for them and for its client. silence: how long a call may go without
+    news. rooms: whether there is a LiveKit to hold rooms against.
     """
 
     idle_suspend_seconds: float = 3_600.0
@@ -39,11 +42,13 @@ class Policy(NamedTuple):
     intent_grace_seconds: float = 60.0
     upload_deadline_seconds: float = 30.0
     client_seconds: float = services.CLIENT_SECONDS
+    silence: legs.Silence = legs.Silence()
+    rooms: bool = False
 
 
 class Due(NamedTuple):
-    """One timer: `work` is `expire`, `lease`, `services`, `archive`, `suspend`, `seal`, `offload`, `finish` or
-    `erase`."""
+    """One timer: `work` is `expire`, `lease`, `services`, `calls`, `rooms`, `archive`, `suspend`, `seal`, `offload`,
+    `finish` or `erase`."""
 
     at: Instant
     work: str
@@ -63,13 +68,9 @@ def timers(head: Head, placement: Placement, policy: Policy) -> Iterator[Due]:
         yield Due(finish_at(intent, policy), "finish")
     if placement == "cold":
         return
-    lease = participants.due(head)
-    if lease is not None:
-        yield Due(lease, "lease")
-    seats = services.due(head, policy.client_seconds)
-    if seats is not None:
-        yield Due(seats, "services")
-    if policy.idle_suspend_seconds and head.status in SUSPENDABLE:
+    yield from _of_those_who_take_part(head, policy)
+    is_used = legs.is_live(head) or rooms.is_used(head)
+    if policy.idle_suspend_seconds and head.status in SUSPENDABLE and not is_used:
         yield Due(instants.plus(pulse.last_activity, policy.idle_suspend_seconds), "suspend")
     if policy.archive_after_days:
         quiet_until = instants.plus(pulse.last_activity, policy.archive_after_days * DAY_SECONDS)
@@ -80,6 +81,18 @@ def timers(head: Head, placement: Placement, policy: Policy) -> Iterator[Due]:
         yield Due(pulse.updated_at, "seal")
     if work.warm_bodies >= policy.warm_segments_max and not is_moving(head):
         yield Due(pulse.updated_at, "offload")
+
+
+def _of_those_who_take_part(head: Head, policy: Policy) -> Iterator[Due]:
+    owed = (
+        ("lease", participants.due(head)),
+        ("services", services.due(head, policy.client_seconds)),
+        ("calls", legs.due(head, policy.silence)),
+        ("rooms", rooms.due(head) if policy.rooms else None),
+    )
+    for work, at in owed:
+        if at is not None:
+            yield Due(at, work)
 
 
 def expiries(head: Head, policy: Policy) -> Iterator[Instant]:

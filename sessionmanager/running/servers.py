@@ -22,6 +22,7 @@ from sessionmanager.cli.serve import banner
 from sessionmanager.model.roles import Actor
 from sessionmanager.running.garbage import seldom
 from sessionmanager.running.processes import Place, bind, my_place, note_served, own_command, supervise
+from sessionmanager.running.profiling import Profiler
 from sessionmanager.running.siblings import Siblings
 from sessionmanager.settings import Settings
 from sessionmanager.settings_checks import refused
@@ -29,6 +30,8 @@ from sessionmanager.wiring import Service, open_service
 
 MESSAGE_BYTES_AROUND: Final = 4096
 """What a WebSocket's message has beside the body that it carries."""
+PROFILES: Final = "profiles"
+"""In the data directory: what SIGUSR2 has asked for."""
 BANNER_TOKEN_SECONDS: Final = 3600
 
 log = structlog.get_logger()
@@ -82,6 +85,7 @@ async def _serve(settings: Settings, place: Place | None) -> bool:
             server.should_exit = True
 
     async with open_service(settings, on_poison=on_poison) as service:
+        Profiler(settings.data_dir / PROFILES).listen()
 
         def on_listening(host: str, port: int) -> None:
             scheme = "http" if settings.tls_cert is None else "https"
@@ -176,7 +180,8 @@ async def _work(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with open_service(settings):
+    async with open_service(settings) as service, _metrics_server(settings, service):
+        Profiler(settings.data_dir / PROFILES).listen()
         log.info("server.started", address="", data_dir=str(settings.data_dir))
         await stop.wait()
     log.info("server.stopped")

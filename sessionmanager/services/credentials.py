@@ -5,14 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-import httpx2
-
 from sessionmanager.client import AsyncClient, AsyncSession, TokenSource
 from sessionmanager.errors import SessionManagerError, Unauthenticated
 from sessionmanager.services.config import ServiceConfig
 
-CONNECTIONS_MAX: Final = 1_000
-"""Each feed is one; `SESSIONS_MAX` leaves some for calls."""
 RENEW_FIRST_SECONDS: Final = 10.0
 """How long the token of a join is used: its life is not known, that of the next one is."""
 RENEW_SHARE: Final = 0.5
@@ -21,24 +17,10 @@ RENEW_SECONDS: Final = 5.0
 """How long a call waits for a token that is still good to be renewed."""
 
 
-class KeyTransport(httpx2.AsyncHTTPTransport):
-    """Sends an API key as `X-Api-Key` where the client would send it as a bearer token; other tokens stay."""
-
-    def __init__(self, key: str) -> None:
-        super().__init__(trust_env=False, limits=httpx2.Limits(max_connections=CONNECTIONS_MAX))
-        self._key = key
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        if request.headers.get("authorization") == f"Bearer {self._key}":
-            del request.headers["authorization"]
-            request.headers["x-api-key"] = self._key
-        return await super().handle_async_request(request)
-
-
 def open_client(config: ServiceConfig) -> AsyncClient:
     """The client of a service, with its own credential; the caller enters and leaves it."""
     if config.api_key is not None:
-        return AsyncClient(config.url, config.api_key, transport=KeyTransport(config.api_key))
+        return AsyncClient(config.url, api_key=config.api_key)
     assert config.token is not None, "checked by the configuration"
     return AsyncClient(config.url, config.token)
 

@@ -18,7 +18,7 @@ class JoinRequest(Struct, frozen=True, kw_only=True):
 
     service_id: whom it is meant for. participant_id: as whom it takes part. token: speaks for that participant in that
     session and nowhere else; null where the manager makes no tokens, and then the service's own credential is used.
-    livekit_url: null while there is no room.
+    access_token: lets the service into the room `room_name` at `livekit_url`; all null while there is no room.
     """
 
     session_id: Text
@@ -28,6 +28,7 @@ class JoinRequest(Struct, frozen=True, kw_only=True):
     participant_id: Text | None = None
     token: Annotated[str, Meta(min_length=1, max_length=TOKEN_CHARS_MAX)] | None = None
     livekit_url: str | None = None
+    access_token: Annotated[str, Meta(min_length=1, max_length=TOKEN_CHARS_MAX)] | None = None
 
     def __repr__(self) -> str:
         return f"JoinRequest(session_id={self.session_id!r}, participant_id={self.participant_id!r}, token=***)"

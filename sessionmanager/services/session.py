@@ -11,6 +11,7 @@ from msgspec import UNSET
 from sessionmanager.client import AsyncParticipant, AsyncSession, message
 from sessionmanager.services.models import JoinRequest
 from sessionmanager.wire.answers import Entry, Receipt
+from sessionmanager.wire.rooms import LiveKitAccess
 from sessionmanager.words import MessageRole
 
 
@@ -51,6 +52,11 @@ class ServiceSession:
         """
         named = [{**entry, "id": entry.get("id") or f"{self.me.id}-{uuid.uuid4().hex}"} for entry in entries]
         return await self.api.append(named, key=key)
+
+    async def room_access(self) -> LiveKitAccess | None:
+        """How the service joins the session's room: a fresh token each time, for whoever has to connect anew; None
+        where there is no room. `asked` has the first, as it was sent with the request."""
+        return await self.me.room_access()
 
     async def saw(self, entry: Entry) -> None:
         """Say that everything up to this entry is done with. If the process dies, `on_message` begins after it when

@@ -24,7 +24,9 @@ JITTER: Final = 0.5
 
 
 class BreakerState(TypedDict):
-    """What `/health` shows. `failures`: in a row. `last_error`: the name of its class."""
+    """What `/health` shows. `failures`: in a row. `last_error`: the name of its class.
+
+    `status` is `half-open` from when a trial is due, also while nobody has come to make it: no more is known then."""
 
     status: Status
     failures: int
@@ -114,9 +116,14 @@ class Breaker:
     def status(self) -> Status:
         return self._status
 
+    @property
+    def trial_due(self) -> bool:
+        """Whether the next caller would be the trial. False while all is well, and while a trial is on its way."""
+        return self._status != "ok" and self._seconds_to_probe() <= 0
+
     def state(self) -> BreakerState:
         return {
-            "status": self._status,
+            "status": "half-open" if self.trial_due else self._status,
             "failures": self._machine.fail_counter,
             "last_error": self._last_error,
             "retry_after_seconds": None if self._status == "ok" else self._seconds_to_probe(),

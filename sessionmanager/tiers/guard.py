@@ -1,7 +1,7 @@
 """What protects a tier: a deadline, a circuit breaker, a bound on calls at once, and counts of all of it.
 
-`guarded.py` wraps each kind of tier with it; backends and core hold nothing of this. Nothing is retried here: the one
-retry layer is above (reliability notes, correction 12).
+`guarded.py` wraps each kind of tier with it; backends and core hold nothing of this. Nothing is repeated here: the one
+layer that does is `retries.py` (reliability notes, correction 12).
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ T = TypeVar("T")
 SLOW_SHARE: Final = 0.5
 """A call that its request's deadline ended counts as a failure of the tier only if it had this share of the time that
 the tier allows; else callers in a hurry could open the breaker of a healthy tier."""
+LONG_SHARE: Final = 0.25
+"""What an operation with a long time of its own may take of what is left of its request, and never less than any other
+operation: a list may look at many rows, and its caller still hears in good time that nobody answers."""
 BUSY_RETRY_SECONDS: Final = 1.0
 
 
@@ -39,10 +42,24 @@ class Observer(Protocol):
         """The worse of the tier's two breakers has changed to this state."""
         ...
 
+    def repeated(self, tier: TierName, operation: str, outcome: str) -> None:
+        """A read that failed was to be repeated: `ok` or `failed` (it was, and how that ended), `budget` or `deadline`
+        (it was not, for this reason)."""
+        ...
+
+
+class NotAsked(TierUnavailable):
+    """The guard let nobody through: to ask once more at once would be refused as well."""
+
+
+class NoAnswer(TierUnavailable):
+    """The guard has waited for as long as it may: to ask once more would be to wait as long again."""
+
 
 class Limits(NamedTuple):
-    """timeout_seconds: for a call, `timeouts` naming operations that may take another time. concurrency_max: calls at
-    once, writes that were given up but still run included. failures_max, reset_seconds: see `Breaker`.
+    """timeout_seconds: for a call, `timeouts` naming operations that may take longer (within a request see
+    `LONG_SHARE`). concurrency_max: calls at once, writes that were given up but still run included. failures_max,
+    reset_seconds: see `Breaker`.
 
     own_task: whether a write gets a task of its own from the start, as a driver needs it that asks which task it runs
     in (`asyncio.timeout` does). A tier whose writes wait for plain futures alone needs one only once it is given up.
@@ -60,17 +77,15 @@ HOT_LIMITS: Final = Limits(timeout_seconds=0.05, concurrency_max=512, reset_seco
 WARM_LIMITS: Final = Limits(
     timeout_seconds=1.0,
     concurrency_max=512,
-    timeouts=dict.fromkeys(("list", "trail", "counts", "sweep", "purge", "due"), 5.0),
+    timeouts=dict.fromkeys(("list", "trail", "counts", "sweep", "purge"), 5.0),
 )
 COLD_LIMITS: Final = Limits(timeout_seconds=10.0, concurrency_max=64, reset_seconds=5.0, timeouts={"list": 30.0})
 
 
 class _Silent:
-    def observe(self, tier: TierName, operation: str, outcome: str, seconds: float) -> None:
-        pass
-
-    def breaker(self, tier: TierName, state: Status) -> None:
-        pass
+    def observe(self, tier: TierName, operation: str, outcome: str, seconds: float) -> None: ...
+    def breaker(self, tier: TierName, state: Status) -> None: ...
+    def repeated(self, tier: TierName, operation: str, outcome: str) -> None: ...
 
 
 SILENT: Final[Observer] = _Silent()
@@ -124,6 +139,8 @@ class Guard:
         clock: Callable[[], float] = time.monotonic,
         rand: Callable[[], float] = random.random,
     ) -> None:
+        self.tier: TierName = tier
+        self.observer = observer
         self._tier: TierName = tier
         self._timeout_seconds, self._concurrency_max, _, _, self._timeouts, self._own_task = limits
         self._observer = observer
@@ -158,7 +175,7 @@ class Guard:
                 answer = await _go_on(call, waits_for)
         except BaseException as error:
             if isinstance(error, TimeoutError) and bound.expired():
-                unanswered = TierUnavailable(self._tier, f"the {self._tier} tier has not answered in time")
+                unanswered = NoAnswer(self._tier, f"the {self._tier} tier has not answered in time")
                 self._end(flight, unanswered, in_time=False)
                 raise unanswered from None
             self._end(flight, error)
@@ -194,6 +211,11 @@ class Guard:
         worse = max(reads, writes, key=lambda state: (_WORSE[state["status"]], state["failures"]))
         refused = (reads["status"] != "ok", writes["status"] != "ok")
         return {**worse, "refuses": _REFUSES[refused]}
+
+    @property
+    def trials_due(self) -> tuple[bool, bool]:
+        """Whether the next read, and the next write, would be the trial that closes its breaker or opens it anew."""
+        return self._reads.trial_due, self._writes.trial_due
 
     @property
     def in_flight(self) -> int:
@@ -260,8 +282,10 @@ class Guard:
         return unknown
 
     def _begin(self, breaker: Breaker, operation: str, call: Coroutine[Any, Any, Any]) -> _Flight:
-        own_seconds = self._timeouts.get(operation, self._timeout_seconds)
-        seconds = min(own_seconds, remaining())
+        own_seconds, left = self._timeout_seconds, remaining()
+        if operation in self._timeouts:
+            own_seconds = max(own_seconds, min(self._timeouts[operation], LONG_SHARE * left))
+        seconds = min(own_seconds, left)
         if seconds <= 0:
             raise self._refusal(operation, call, "no time is left", BUSY_RETRY_SECONDS)
         if self._calls >= self._concurrency_max:
@@ -277,7 +301,7 @@ class Guard:
     def _refusal(self, operation: str, call: Coroutine[Any, Any, Any], why: str, seconds: float) -> TierUnavailable:
         call.close()
         self._observer.observe(self._tier, operation, "refused", 0.0)
-        return TierUnavailable(self._tier, f"the {self._tier} tier is not asked: {why}", seconds)
+        return NotAsked(self._tier, f"the {self._tier} tier is not asked: {why}", seconds)
 
     def _landed(self, task: Task[Any]) -> None:
         flight = self._tasks.pop(task)

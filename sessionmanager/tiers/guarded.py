@@ -1,7 +1,7 @@
 """The three kinds of tier, each with a guard around it, and still that tier: the same promises, the same suite.
 
 Which calls are writes is said here: those a caller must find out about when no answer comes. Nothing of hot is one,
-since all of it may be lost.
+since all of it may be lost; and nothing of it is repeated, for warm is asked in its place. Reads of warm and cold are.
 """
 
 from __future__ import annotations
@@ -14,7 +14,19 @@ from sessionmanager.model.entry import StoredEntry
 from sessionmanager.tiers.cold.protocol import Cold
 from sessionmanager.tiers.guard import Guard
 from sessionmanager.tiers.hot.protocol import Copy, Hot, Ring, Signal
-from sessionmanager.tiers.warm.protocol import ListPage, ListQuery, Loaded, Record, TrailPage, TrailQuery, Warm
+from sessionmanager.tiers.retries import Retries
+from sessionmanager.tiers.warm.protocol import (
+    CallPage,
+    CallQuery,
+    FoundCall,
+    ListPage,
+    ListQuery,
+    Loaded,
+    Record,
+    TrailPage,
+    TrailQuery,
+    Warm,
+)
 from sessionmanager.words import Instant, Key
 
 
@@ -63,9 +75,10 @@ class GuardedWarm:
     def __init__(self, warm: Warm, guard: Guard) -> None:
         self.guard = guard
         self._warm = warm
+        self._retries = Retries(guard)
 
     async def load(self, key: Key, *, tail: int = 0) -> Loaded:
-        return await self.guard.read("load", self._warm.load(key, tail=tail))
+        return await self._retries.read("load", lambda: self._warm.load(key, tail=tail))
 
     async def commit(self, change: Change) -> None:
         await self.guard.write("commit", self._warm.commit(change))
@@ -73,32 +86,36 @@ class GuardedWarm:
     async def read(
         self, key: Key, *, after: int, before: int, limit: int, descending: bool = False
     ) -> list[StoredEntry]:
-        call = self._warm.read(key, after=after, before=before, limit=limit, descending=descending)
-        return await self.guard.read("read", call)
+        return await self._retries.read(
+            "read", lambda: self._warm.read(key, after=after, before=before, limit=limit, descending=descending)
+        )
 
     async def find_commit(self, key: Key, after_rev: int, commit_id: bytes) -> int | None:
-        return await self.guard.read("find_commit", self._warm.find_commit(key, after_rev, commit_id))
+        return await self._retries.read("find_commit", lambda: self._warm.find_commit(key, after_rev, commit_id))
 
     async def find_key(self, key: Key, scope: bytes) -> KeyRecord | None:
-        return await self.guard.read("find_key", self._warm.find_key(key, scope))
+        return await self._retries.read("find_key", lambda: self._warm.find_key(key, scope))
 
     async def find_entry_ids(self, key: Key, hashes: Sequence[bytes]) -> Mapping[bytes, int]:
-        return await self.guard.read("find_entry_ids", self._warm.find_entry_ids(key, hashes))
+        return await self._retries.read("find_entry_ids", lambda: self._warm.find_entry_ids(key, hashes))
 
     async def due(self, now: Instant, limit: int) -> list[Key]:
-        return await self.guard.read("due", self._warm.due(now, limit))
+        return await self._retries.read("due", lambda: self._warm.due(now, limit))
 
     def now(self) -> Instant:
         return self._warm.now()
+
+    def clock_error(self) -> float:
+        return self._warm.clock_error()
 
     async def put_body(self, key: Key, body_id: str, data: bytes) -> None:
         await self.guard.write("put_body", self._warm.put_body(key, body_id, data))
 
     async def get_body(self, key: Key, body_id: str) -> bytes:
-        return await self.guard.read("get_body", self._warm.get_body(key, body_id))
+        return await self._retries.read("get_body", lambda: self._warm.get_body(key, body_id))
 
     async def list_bodies(self, key: Key) -> list[str]:
-        return await self.guard.read("list_bodies", self._warm.list_bodies(key))
+        return await self._retries.read("list_bodies", lambda: self._warm.list_bodies(key))
 
     async def drop_bodies(self, key: Key, body_ids: Sequence[str]) -> None:
         await self.guard.write("drop_bodies", self._warm.drop_bodies(key, body_ids))
@@ -107,7 +124,7 @@ class GuardedWarm:
         await self.guard.write("purge", self._warm.purge(key))
 
     async def get_record(self, tenant: str, kind: str, record_id: str) -> Record | None:
-        return await self.guard.read("get_record", self._warm.get_record(tenant, kind, record_id))
+        return await self._retries.read("get_record", lambda: self._warm.get_record(tenant, kind, record_id))
 
     async def put_record(
         self, tenant: str, kind: str, record_id: str, data: bytes | None, *, rev: int, expires_at: Instant | None = None
@@ -118,23 +135,37 @@ class GuardedWarm:
     async def list_records(
         self, tenant: str, kind: str, *, after: str = "", prefix: str = "", limit: int = 200
     ) -> list[Record]:
-        call = self._warm.list_records(tenant, kind, after=after, prefix=prefix, limit=limit)
-        return await self.guard.read("list_records", call)
+        return await self._retries.read(
+            "list_records", lambda: self._warm.list_records(tenant, kind, after=after, prefix=prefix, limit=limit)
+        )
 
     async def note(self, lines: Sequence[Trail]) -> None:
         await self.guard.write("note", self._warm.note(lines))
 
     async def trail(self, query: TrailQuery) -> TrailPage:
-        return await self.guard.read("trail", self._warm.trail(query))
+        return await self._retries.read("trail", lambda: self._warm.trail(query))
 
     async def counts(self, tenant: str | None) -> Mapping[tuple[str, str], int]:
-        return await self.guard.read("counts", self._warm.counts(tenant))
+        return await self._retries.read("counts", lambda: self._warm.counts(tenant))
 
     async def sweep(self, now: Instant, limit: int) -> int:
         return await self.guard.write("sweep", self._warm.sweep(now, limit))
 
     async def list(self, query: ListQuery) -> ListPage:
-        return await self.guard.read("list", self._warm.list(query))
+        return await self._retries.read("list", lambda: self._warm.list(query))
+
+    async def claim_call(self, tenant: str, call_id: str, session: str, *, instead_of: str | None = None) -> str:
+        call = self._warm.claim_call(tenant, call_id, session, instead_of=instead_of)
+        return await self.guard.write("claim_call", call)
+
+    async def find_call(self, tenant: str, call_id: str) -> FoundCall | None:
+        return await self._retries.read("find_call", lambda: self._warm.find_call(tenant, call_id))
+
+    async def list_calls(self, query: CallQuery) -> CallPage:
+        return await self._retries.read("list_calls", lambda: self._warm.list_calls(query))
+
+    async def live_calls(self) -> Mapping[str, int]:
+        return await self._retries.read("live_calls", self._warm.live_calls)
 
 
 class GuardedCold:
@@ -143,15 +174,16 @@ class GuardedCold:
     def __init__(self, cold: Cold, guard: Guard) -> None:
         self.guard = guard
         self._cold = cold
+        self._retries = Retries(guard)
 
     async def put_once(self, name: str, data: bytes) -> None:
         await self.guard.write("put_once", self._cold.put_once(name, data))
 
     async def get(self, name: str) -> bytes:
-        return await self.guard.read("get", self._cold.get(name))
+        return await self._retries.read("get", lambda: self._cold.get(name))
 
     async def remove(self, name: str) -> None:
         await self.guard.write("remove", self._cold.remove(name))
 
     async def list(self, prefix: str) -> list[str]:
-        return await self.guard.read("list", self._cold.list(prefix))
+        return await self._retries.read("list", lambda: self._cold.list(prefix))

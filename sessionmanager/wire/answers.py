@@ -9,8 +9,9 @@ from msgspec import UNSET, Struct, UnsetType, field
 
 from sessionmanager.wire.common import At
 from sessionmanager.wire.floor import Floor
+from sessionmanager.wire.legs import Call
+from sessionmanager.wire.rooms import LiveKitAccess, Room
 from sessionmanager.words import (
-    CallState,
     MessageRole,
     NotResumableReason,
     ParticipantKind,
@@ -42,7 +43,8 @@ class Audio(Struct, frozen=True, kw_only=True):
 
 
 class Participant(Struct, frozen=True, kw_only=True):
-    """Somebody who takes part in a session."""
+    """Somebody who takes part in a session. `room_sid`: of its connection to the session's room, null = it is not in
+    there; `room_since`: since when that is so."""
 
     id: str
     kind: ParticipantKind
@@ -56,6 +58,8 @@ class Participant(Struct, frozen=True, kw_only=True):
     lease_expires_at: At | None = None
     last_seen_version: int = 0
     metadata: dict[str, Any] = {}
+    room_sid: str | None = None
+    room_since: At | None = None
 
 
 class Seat(Struct, frozen=True, kw_only=True):
@@ -78,23 +82,6 @@ class Seat(Struct, frozen=True, kw_only=True):
     due_at: At | None = None
     reason: str | None = None
     failed: tuple[str, ...] = ()
-
-
-class Call(Struct, frozen=True, kw_only=True):
-    """One leg at a gateway."""
-
-    id: str
-    gateway: str
-    gateway_call_id: str
-    direction: str
-    state: CallState
-    started_at: At
-    caller: str | None = None
-    callee: str | None = None
-    answered_at: At | None = None
-    ended_at: At | None = None
-    end_reason: str | None = None
-    metadata: dict[str, Any] = {}
 
 
 class Summary(Struct, frozen=True, kw_only=True):
@@ -167,7 +154,7 @@ class Session(Summary, frozen=True, kw_only=True):
     participants: tuple[Participant, ...] = ()
     calls: tuple[Call, ...] = ()
     floor: Floor | None = None
-    room: dict[str, Any] | None = None
+    room: Room | None = None
     services: tuple[Seat, ...] = ()
     entries: tuple[Entry, ...] | UnsetType = UNSET
     stale: bool | UnsetType = UNSET
@@ -247,7 +234,7 @@ class ResumeAnswer(Struct, frozen=True, kw_only=True):
     audio: Audio
     participant: Participant | None
     token: str | None
-    livekit: dict[str, Any] | None
+    livekit: LiveKitAccess | None
     included: Included
     omitted: Omitted
     token_expires_at: At | UnsetType | None = UNSET

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Final, Protocol, runtime_checkable
 
@@ -67,17 +67,6 @@ class Checked(Protocol):
     def check(self, limits: Limits) -> Iterator[FieldError]:
         """Every broken rule, by JSON pointer; nothing of what was sent is repeated in the details."""
         ...
-
-
-NOT_YET: Final[Mapping[str, str]] = {
-    "NewSession.room": "rooms are not built yet; leave it out or send false",
-}
-"""Members whose feature is not built yet → what to do. They are part of the contract and are refused by name (422)."""
-
-
-def not_yet(member: str) -> FieldError:
-    """The refusal of one member of `NOT_YET`, such as `NewSession.room`."""
-    return FieldError("/" + member.rpartition(".")[2], NOT_YET[member])
 
 
 def is_time(text: str) -> bool:

@@ -20,6 +20,7 @@ from sessionmanager.model.floor import (
 from sessionmanager.model.participants import LEASE_SECONDS, LEASE_SECONDS_MAX, LEASE_SECONDS_MIN
 from sessionmanager.wire.answers import At, Participant
 from sessionmanager.wire.common import Limits, PlainText, Version, pointer, raw_bytes
+from sessionmanager.wire.rooms import LiveKitAccess
 from sessionmanager.words import ParticipantKind, Status
 
 Identity = Annotated[PlainText, Meta(examples=["support-bot"])]
@@ -104,21 +105,23 @@ class ReleaseFloor(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class JoinAnswer(Struct, frozen=True, kw_only=True):
-    """Who has joined, and what it may identify itself with. `token` is null where tokens come from elsewhere (JWKS)."""
+    """Who has joined, and what it may identify itself with. `token` is null where tokens come from elsewhere (JWKS).
+    `livekit` lets it into the session's room; null while the session has none, or rests."""
 
     session_id: str
     version: int
     participant: Participant
     token: str | None = None
     token_expires_at: At | None = None
-    livekit: dict[str, str] | None = None
+    livekit: LiveKitAccess | None = None
 
 
 class ParticipantToken(Struct, frozen=True, kw_only=True):
-    """A new token of the same participant."""
+    """A new token of the same participant; `livekit` lets it into the session's room, where there is one."""
 
     token: str
     token_expires_at: At
+    livekit: LiveKitAccess | None = None
 
 
 class ParticipantPage(Struct, frozen=True, kw_only=True):

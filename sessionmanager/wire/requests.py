@@ -19,7 +19,6 @@ from sessionmanager.wire.common import (
     SessionId,
     Version,
     is_time,
-    not_yet,
     pointer,
     raw_bytes,
 )
@@ -67,8 +66,6 @@ class NewSession(SettableFields, frozen=True, kw_only=True, forbid_unknown_field
     def check(self, limits: Limits) -> Iterator[FieldError]:
         yield from check_fields(self, limits)
         yield from check_entries(self.entries, limits)
-        if self.room:
-            yield not_yet("NewSession.room")
 
 
 class MergePatch(SettableFields, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -170,15 +167,22 @@ class Quotas(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit
     requests_per_second: Annotated[float, Meta(gt=0, le=1e6)] | None = None
 
 
+class ResumeWithin(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A later call goes on with a session that was active within so many seconds."""
+
+    resume_within: Seconds
+
+
 class TenantSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`PUT /tenants/{id}/settings`, and its answer. null = the service's default.
 
-    `resume_policy` says what an unknown call does for a caller with an open session; `max_age_seconds` how old a
-    session may be when it is resumed; `archive_after_days` how long a session is quiet before its body moves to cold;
+    `resume_policy` says whether a later call of the same caller goes on with its session: `new` never, `always`, or
+    `{"resume_within": 3600}` where it was active within so many seconds. `max_age_seconds`: how old a session may be
+    when it is resumed; `archive_after_days` how long a session is quiet before its body moves to cold;
     `retention_days` how long after its end it is erased.
     """
 
-    resume_policy: Literal["new", "resume_open", "resume_last"] | None = None
+    resume_policy: Literal["new", "always"] | ResumeWithin | None = None
     max_age_seconds: Seconds | None = None
     archive_after_days: Annotated[int, Meta(ge=1, le=36_500)] | None = None
     retention_days: Annotated[int, Meta(ge=1, le=36_500)] | None = None

@@ -170,12 +170,14 @@ class CreateRoomSession(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class RoomSession(Struct, frozen=True, kw_only=True):
-    """A session as robot-session tells it. `access_token` is shown to its creator alone; `livekit_url` is null as long
-    as there is no room."""
+    """A session as robot-session tells it. `access_token` is shown to its creator alone: it lets `user_identity` into
+    the room at `livekit_url`, and `session_token` speaks for it here. Without LiveKit `livekit_url` is null, and both
+    tokens are the latter."""
 
     session_id: str
     room_name: str
     access_token: str | None
+    session_token: str | None = None
     livekit_url: str | None
     status: str
     required_services: tuple[str, ...]

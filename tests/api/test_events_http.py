@@ -206,12 +206,10 @@ async def say_as_other(service: Served) -> None:
     await other.send("POST", "/sessions/expires/entries", json={"entries": [entry]})
 
 
-def test_each_stream_is_counted_and_the_next_over_the_bound_is_429(monkeypatch: pytest.MonkeyPatch) -> None:
-    with served() as service:
+def test_each_stream_is_counted_and_the_next_over_the_bound_is_429() -> None:
+    with served(streams_per_session_max="2") as service:
         service.admin.create("full")
         feeds = service.service.api.feeds
-        slots = feeds._slots
-        monkeypatch.setattr(slots, "_limits", slots._limits._replace(streams_per_session_max=2))
 
         async def read() -> httpx2.Response:
             path = "/sessions/full/events"

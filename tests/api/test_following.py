@@ -15,14 +15,16 @@ import pytest
 from starlette.types import Message
 
 from sessionmanager import deadline
-from sessionmanager.api.live.following import HEARTBEAT_SECONDS, SEND_SECONDS
+from sessionmanager.api.live.following import SEND_SECONDS
 from sessionmanager.api.live.sse import ABORT, EventStream, frame
-from sessionmanager.core.feed.parts import Cut, Reason
+from sessionmanager.core.feed.parts import Cut, FeedLimits, Reason
 from sessionmanager.errors import Contended, Erased, TierUnavailable, Unauthenticated
 from tests.support.streams import Parser, ServerEvent
 from tests.support.virtual_loop import on_virtual_time
 
 pytestmark = pytest.mark.unit
+
+LIMITS = FeedLimits()
 
 
 class Script:
@@ -81,7 +83,7 @@ class Request:
 class Reader:
     """The other side of a stream. stuck: nothing more goes out to it."""
 
-    def __init__(self, request: Request | None = None, *, seed: int = 1) -> None:
+    def __init__(self, request: Request | None = None, *, seed: int = 1, limits: FeedLimits = LIMITS) -> None:
         self.source = Script()
         self.request = request or Request()
         self.stuck = False
@@ -96,6 +98,7 @@ class Reader:
             hello=frame("hello", {"after": 3}),
             last=lambda: {"after": 9},
             rng=random.Random(seed),
+            limits=limits,
         )
         scope = {"type": "http", "extensions": {ABORT: {"abort": self._abort}}}
         self.task = asyncio.create_task(stream(scope, self._receive, self._send))
@@ -147,7 +150,7 @@ async def test_a_feed_that_speaks_needs_no_beat() -> None:
         await asyncio.sleep(10)
         reader.source.put(b"id: %d\nevent: x\ndata: {}\n\n" % i)
     assert reader.beats() == []
-    await asyncio.sleep(HEARTBEAT_SECONDS + 0.1)
+    await asyncio.sleep(LIMITS.heartbeat_seconds + 0.1)
     assert len(reader.beats()) == 1
     reader.leave()
     await reader.task
@@ -293,3 +296,19 @@ async def test_a_reader_that_leaves_frees_its_place_at_once() -> None:
     assert reader.source.closed
     assert not reader.finished
     assert json.loads(reader.events()[0].data)
+
+
+def test_those_who_are_sent_away_come_back_over_as_long_a_time_as_operators_say() -> None:
+    waits: dict[float, set[int | None]] = {0.0: set(), 60.0: set()}
+
+    @on_virtual_time
+    async def run() -> None:
+        for seconds, told in waits.items():
+            for seed in range(20):
+                reader = Reader(seed=seed, limits=LIMITS._replace(goaway_seconds=seconds))
+                reader.source.end("draining")
+                told.add((await reader.last()).retry)
+
+    run()
+    assert waits[0.0] == {500}
+    assert max(wait or 0 for wait in waits[60.0]) > 30_000

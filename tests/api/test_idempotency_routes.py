@@ -6,7 +6,7 @@ The cases are held to the route table: a write route without one fails here.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, cast
 
 import httpx2
@@ -22,6 +22,8 @@ NO_KEY: Final = {
     "POST /sessions/{id}/participants/{pid}/heartbeat": "renews a lease: the same again is the same",
     "POST /sessions/{id}/participants/{pid}/token": "a credential, minted anew each time",
     "POST /sessions/{id}/signals": "never stored",
+    "POST /sessions/{id}/room/sync": "holds the room against the session: done twice, nothing is left to do",
+    "POST /livekit/webhook": "a hint to look at the room",
     "POST /services/{service_id}/heartbeat": "says that it lives: the same again is the same",
 }
 """What changes no state that a repeat could change twice."""
@@ -35,7 +37,7 @@ class Case(NamedTuple):
 
     In paths and bodies `{p1}` and `{p2}` stand for the ids of participants that `prepare` made. meanwhile: what happens
     between the request and its repeat, after which the same request without a key would do something else, or fail.
-    bytes_same: the repeat answers the very bytes of the first.
+    bytes_same: the repeat answers the very bytes of the first. settings: what the service needs for it.
     """
 
     path: str
@@ -45,6 +47,7 @@ class Case(NamedTuple):
     other_path: str | None = None
     other_body: Any = None
     bytes_same: bool = True
+    settings: Mapping[str, str] = {}
 
 
 def talk(caller: Caller) -> object:
@@ -116,6 +119,25 @@ def with_keys(caller: Caller) -> dict[str, str]:
     return {"p1": made[0], "p2": made[1]}
 
 
+CALL: Final = {"gateway": "webrtc", "session_id": "s"}
+
+
+def with_call(caller: Caller) -> dict[str, str]:
+    return {"p1": caller.post("/calls", CALL).json()["call"]["id"]}
+
+
+def hung_up(caller: Caller) -> None:
+    for call in caller.get("/sessions/s/calls").json()["items"]:
+        caller.post(f"/sessions/s/calls/{call['id']}/end")
+
+
+# A LiveKit that is away: the session asks for its room all the same.
+NO_LIVEKIT: Final = {
+    "livekit_server_url": "ws://127.0.0.1:9",
+    "livekit_api_key": "key",
+    "livekit_api_secret": "a-secret-of-nobody-that-is-32-bytes-long",
+    "room_sync_seconds": "3600",
+}
 ENTRY: Final = {"type": "message", "role": "user", "content": "x"}
 CASES: Final = {
     "POST /sessions": Case("/sessions", {"id": "s"}, meanwhile=talk, other_body={"id": "s", "labels": ["x"]},
@@ -143,9 +165,20 @@ CASES: Final = {
                                       talk, other_body={"participant": "{p2}", "lease_seconds": 60}, bytes_same=False),
     "DELETE /sessions/{id}/floor": Case("/sessions/s/floor?participant={p1}", None, with_floor, talk,
                                         other_path="/sessions/s/floor?participant={p2}", bytes_same=False),
+    "POST /sessions/{id}/room": Case("/sessions/s/room", {}, begin, talk, other_body={"sync_enabled": False},
+                                     bytes_same=False, settings=NO_LIVEKIT),
     "PUT /sessions/{id}/attachments/{name}": Case("/sessions/s/attachments/a", "x", begin, end, other_body="y"),
     "DELETE /sessions/{id}/attachments/{name}": Case("/sessions/s/attachments/a", None, with_bytes, talk,
                                                      other_path="/sessions/s/attachments/b"),
+    "POST /calls": Case("/calls", CALL, meanwhile=hung_up, other_body={**CALL, "caller": "+1"}, bytes_same=False),
+    "POST /sessions/{id}/calls": Case("/sessions/s/calls", {"gateway": "webrtc"}, begin, end,
+                                      other_body={"gateway": "sip"}, bytes_same=False),
+    "PATCH /calls/{cid}": Case("/calls/{p1}", {"state": "ringing"}, with_call, hung_up,
+                               other_body={"state": "active"}, bytes_same=False),
+    "PATCH /sessions/{id}/calls/{cid}": Case("/sessions/s/calls/{p1}", {"metadata": {"a": 1}}, with_call, hung_up,
+                                             other_body={"metadata": {"a": 2}}, bytes_same=False),
+    "POST /sessions/{id}/calls/{cid}/end": Case("/sessions/s/calls/{p1}/end", {"reason": "busy"}, with_call, talk,
+                                                other_body={"reason": "normal"}, bytes_same=False),
     "POST /tokens": Case("/tokens", {"subject": "bot", "roles": ["viewer"]},
                          other_body={"subject": "bot", "roles": ["agent"]}, bytes_same=False),
     "DELETE /tokens/{jti}": Case("/tokens/one", other_path="/tokens/two"),
@@ -221,7 +254,7 @@ def version_of(caller: Caller) -> object:
 def test_a_repeat_gets_the_first_answer_does_nothing_and_another_request_is_refused(name: str) -> None:
     case = CASES[name]
     method = name.partition(" ")[0]
-    with served(webhook_networks="127.0.0.0/8") as service:
+    with served(webhook_networks="127.0.0.0/8", **case.settings) as service:
         caller = service.caller(tenant="here")
         ids = case.prepare(caller)
         first = ask(caller, ids, method, case.path, case.body, "k")

@@ -42,6 +42,7 @@ ONE_OF_EACH: tuple[e.SessionManagerError, ...] = (
     e.TierUnavailable("warm", retry_after_seconds=0.2),
     e.Contended(),
     e.Draining(),
+    e.Overloaded(),
     e.OutcomeUnknown(),
     e.QuotaExceeded("sessions", 3),
     e.Full("64 participants"),
@@ -56,6 +57,7 @@ STATUS_OF_TYPE = {
     "erased": 410, "version-conflict": 412, "min-version-ahead": 412, "too-large": 413, "unsupported-media-type": 415,
     "invalid": 422, "key-reused": 422, "precondition-required": 428, "rate-limited": 429, "data-corrupt": 500,
     "upstream-failed": 502, "tier-unavailable": 503, "contended": 503, "draining": 503, "outcome-unknown": 503,
+    "overloaded": 503,
 }  # fmt: skip
 
 

@@ -91,6 +91,8 @@ def test_no_request_gets_a_5xx_or_an_answer_outside_the_contract(
         # An erased session would make every later answer of its id a 410.
         if aim is not None and "id" in case.path_parameters and method != "DELETE":
             case.path_parameters["id"] = aim
+        if case.query:
+            case.query.pop("wait_seconds", None)  # services that are asked for never come, and it would wait for them
         answer = case.call(base_url=process.address, session=caller, timeout=PATIENCE_SECONDS)
         case.validate_response(answer, checks=CHECKS)
 

@@ -34,6 +34,8 @@ def listed(service: Served) -> Caller:
     lister.create("l4", metadata={"queue": "billing:eu", "obj": {"a": 1}})
     lister.create("l5", expires_at="2999-01-01T00:00:00Z")
     lister.say("l2", "hello")
+    joined = lister.post("/sessions/l4/participants", {"kind": "agent", "identity": "bot-7"})
+    assert joined.status_code == 201, joined.text
     lister.post("/sessions/l3/end", {"reason": "done"})
     service.archive(lister, "l3")
     return lister
@@ -52,6 +54,7 @@ def listed(service: Served) -> Caller:
         ({"caller": "ann"}, ["l3", "l1"]),
         ({"callee": "bob"}, ["l2"]),
         ({"participant": "nobody"}, []),
+        ({"participant": "bot-7"}, ["l4"]),
         ({"label": "vip"}, ["l3", "l1"]),
         ({"label": "vip", "caller": "ann", "status": "initiated"}, ["l1"]),
         ({"metadata.queue": "billing"}, ["l1"]),

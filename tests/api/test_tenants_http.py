@@ -251,7 +251,8 @@ def test_settings_of_another_tenant_are_404_and_read_only_for_most(service: Serv
         ({"archive_after_days": 1.5}, "/archive_after_days"),
         ({"retention_days": -3}, "/retention_days"),
         ({"retention_days": 36_501}, "/retention_days"),
-        ({"resume_policy": "always"}, "/resume_policy"),
+        ({"resume_policy": "resume_last"}, "/resume_policy"),
+        ({"resume_policy": {"resume_within": 0}}, "/resume_policy/resume_within"),
         ({"quotas": {"sessions": -1}}, "/quotas/sessions"),
         ({"quotas": {"requests_per_second": 0}}, "/quotas/requests_per_second"),
         ({"quotas": {"bytes": 1}}, "/quotas/bytes"),
@@ -266,7 +267,7 @@ def test_every_setting_is_kept_and_answered_as_it_was_put(service: Served) -> No
     caller = service.caller(tenant="all-set")
     path = "/tenants/all-set/settings"
     wanted = {
-        "resume_policy": "resume_last",
+        "resume_policy": {"resume_within": 3600.0},
         "max_age_seconds": 60.0,
         "archive_after_days": 3,
         "retention_days": 400,

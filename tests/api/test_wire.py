@@ -15,7 +15,7 @@ from sessionmanager.errors import Invalid, Malformed
 from sessionmanager.model import entry as model_entry
 from sessionmanager.model import head as model_head
 from sessionmanager.wire import answers, queries, requests
-from sessionmanager.wire.common import NOT_YET, Limits
+from sessionmanager.wire.common import Limits
 from sessionmanager.wire.entries import ENTRY_MEMBERS, EntryDraft
 from sessionmanager.words import APPENDABLE_TYPES, CUSTOM_PREFIX
 
@@ -182,18 +182,6 @@ def test_metadata_and_context_are_bounded() -> None:
     assert refused({"context": "x" * 262_144}, requests.NewSession) == {"/context"}
     few = Limits(metadata_keys_max=1)
     assert refused({"metadata": {"a": 1, "b": 1}}, requests.NewSession, few) == {"/metadata"}
-
-
-NOT_BUILT: dict[type, dict[str, Any]] = {
-    requests.NewSession: {"room": True},
-}
-
-
-def test_members_that_are_not_built_yet_are_refused_by_name() -> None:
-    for body_type, members in NOT_BUILT.items():
-        assert refused(members, body_type) == {f"/{name}" for name in members}
-    assert {f"{t.__name__}.{name}" for t, members in NOT_BUILT.items() for name in members} == set(NOT_YET)
-    assert decode(b'{"participant": null, "for": "raw"}', requests.ResumeBody).for_ == "raw"
 
 
 def test_resume_knows_for_ever_from_the_default() -> None:

@@ -135,12 +135,13 @@ async def test_signals_come_and_go_over_it(service: Live) -> None:
     assert await service.newest("s") == 1
 
 
-async def test_a_silent_connection_beats(service: Live, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "HEARTBEAT_SECONDS", 0.02)
-    await service.create("s")
-    async with opened(service, "/sessions/s/ws") as client:
-        for _ in range(3):
-            assert await client.until("heartbeat") == {"type": "heartbeat"}
+async def test_a_silent_connection_beats_as_often_as_operators_say() -> None:
+    async with live(stream_heartbeat_seconds="1") as service:
+        await service.create("s")
+        async with opened(service, "/sessions/s/ws") as client:
+            assert (await client.until("hello"))["heartbeat_seconds"] == 1.0
+            for _ in range(2):
+                assert await client.until("heartbeat") == {"type": "heartbeat"}
 
 
 async def test_an_erased_session_closes_it_for_good(service: Live) -> None:

@@ -16,7 +16,20 @@ from typing import Final
 import msgspec
 import structlog
 
-from tests.bench import commits, feed, flat, memory, mongo_bench, redis_bench, stored, throughput, voice
+from tests.bench import (
+    bridges,
+    commits,
+    feed,
+    flat,
+    memory,
+    mongo_bench,
+    overload,
+    production,
+    redis_bench,
+    stored,
+    throughput,
+    voice,
+)
 from tests.bench.load import REPOSITORY
 from tests.bench.rows import Plan, Row, table
 from tests.services.state import State, variable
@@ -29,10 +42,13 @@ GROUPS: Final[Mapping[str, Callable[[Plan], list[Row]]]] = {
     "memory": memory.rows,
     "flat": flat.rows,
     "feed": feed.rows,
+    "overload": overload.rows,
+    "bridges": bridges.rows,
 }
 SHARED: Final[Mapping[str, tuple[str, Callable[[Plan], list[Row]]]]] = {
     "redis": ("redis", redis_bench.rows),
     "mongo": ("mongo-memory", mongo_bench.rows),
+    "production": ("mongo-memory", production.rows),
 }
 """Groups that need a server of `make services`, with its name; left out, by name, where it does not run."""
 

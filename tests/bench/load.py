@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -27,6 +28,8 @@ CONNECTIONS_MAX: Final = 1_024
 WAITING_MAX: Final = 100_000
 """Requests of an open loop that may wait for a connection; more would mean that the measurement is over anyway."""
 ANSWER_SECONDS_MAX: Final = 60.0
+RETRY_SECONDS: Final = 1.0
+"""What `Retry-After` says; callers come back within once or twice as long."""
 REPOSITORY: Final = Path(__file__).parents[2]
 
 
@@ -39,7 +42,8 @@ class Shot(Struct, frozen=True):
 
 class Spec(Struct, frozen=True, kw_only=True):
     """What to do. shots: of a closed loop dealt out to the connections in turn, each repeating its share; of an open
-    loop sent in this order, `rate` a second. cpu: where to run, None = anywhere."""
+    loop sent in this order, `rate` a second. cpu: where to run, None = anywhere. refused_apart: what was answered with
+    a 503 counts as a kind of its own, `refused`, and a closed loop comes back after `RETRY_SECONDS`, as callers do."""
 
     host: str
     port: int
@@ -51,6 +55,7 @@ class Spec(Struct, frozen=True, kw_only=True):
     warm_up_seconds: float = 0.2
     once: bool = False
     nice: int = 0
+    refused_apart: bool = False
 
 
 class Times(Struct, frozen=True, kw_only=True):
@@ -197,6 +202,8 @@ class _Run:
     def answered(self, connection: _Connection, kind: str, status: bytes, began: float) -> None:
         now = perf_counter()
         closed = self._spec.rate is None
+        if self._spec.refused_apart and status == b"503":
+            kind = "refused"
         # A closed loop counts answers within the time, an open one every request that should have started within it.
         if self._counts_from <= (now if closed else began) and (now < self._ends_at or not closed):
             self._taken.setdefault(kind, []).append(now - began)
@@ -204,7 +211,10 @@ class _Run:
             if status[:1] != b"2":
                 self._failed[kind] = self._failed.get(kind, 0) + 1
         if closed and now < self._ends_at and (shot := next(self._shares[connection], None)) is not None:
-            connection.send(shot, now)
+            if kind == "refused":
+                self._loop.call_later(RETRY_SECONDS * random.uniform(1, 2), self._come_back, connection, shot)
+            else:
+                connection.send(shot, now)
             return
         if self._waiting:
             self._under_way -= 1
@@ -213,6 +223,15 @@ class _Run:
         self._free.append(connection)
         self._under_way -= 1
         self._all_sent = self._all_sent or closed
+        self._end_if_done()
+
+    def _come_back(self, connection: _Connection, shot: Shot) -> None:
+        now = perf_counter()
+        if now < self._ends_at:
+            connection.send(shot, now)
+            return
+        self._under_way -= 1
+        self._all_sent = True
         self._end_if_done()
 
     def _end_if_done(self) -> None:

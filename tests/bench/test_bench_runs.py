@@ -15,7 +15,7 @@ from tests.bench.rows import Row, row, table
 
 pytestmark = pytest.mark.slow
 
-GROUPS = ("throughput", "commits", "voice", "stored", "memory", "flat", "feed")
+GROUPS = ("throughput", "commits", "voice", "stored", "memory", "flat", "feed", "overload", "bridges")
 RUN_SECONDS_MAX = 300.0
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +18,7 @@ import pytest
 
 from sessionmanager.cli import archive as command
 from sessionmanager.cli.output import CONFLICT, DENIED, OK, USAGE
-from sessionmanager.client.client import AsyncClient
+from sessionmanager.client.client import PlainClient
 from sessionmanager.settings import rows
 from tests.cli.runner import Ran, run
 from tests.support.process import Process, serving
@@ -36,9 +41,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
         yield process
 
 
-def talk(service: Process, work: Callable[[AsyncClient], Awaitable[Any]]) -> Any:
+def talk(service: Process, work: Callable[[PlainClient], Awaitable[Any]]) -> Any:
     async def whole() -> Any:
-        async with AsyncClient(service.address, service.token) as client:
+        async with PlainClient(service.address, service.token) as client:
             return await work(client)
 
     return asyncio.run(whole())
@@ -49,14 +54,14 @@ def archive(capfd: pytest.CaptureFixture[str], service: Process, *more: str) -> 
     return ran, [json.loads(line) for line in ran.out.splitlines()]
 
 
-async def make(client: AsyncClient, *ids: str, dormant: bool = True) -> None:
+async def make(client: PlainClient, *ids: str, dormant: bool = True) -> None:
     for id in ids:
         await client.create({"id": id, "entries": [{"type": "message", "role": "user", "content": "hello"}]})
         if dormant:
             await client.suspend(id)
 
 
-async def until_cold(client: AsyncClient, *ids: str) -> None:
+async def until_cold(client: PlainClient, *ids: str) -> None:
     """The worker of another process moves them; only its answers tell."""
     async with asyncio.timeout(WAIT_SECONDS):
         waiting = list(ids)
@@ -94,7 +99,7 @@ def test_sessions_that_were_in_use_are_left_alone(capfd: pytest.CaptureFixture[s
 def test_one_that_may_not_be_archived_is_told_and_the_others_are_asked_for(
     capfd: pytest.CaptureFixture[str], service: Process
 ) -> None:
-    async def both(client: AsyncClient) -> None:
+    async def both(client: PlainClient) -> None:
         await make(client, "busy", dormant=False)
         await make(client, "idle")
 
@@ -134,3 +139,33 @@ def test_a_token_is_made_where_the_data_directory_is_known(capfd: pytest.Capture
         )
         assert ran.code == OK
         assert ran.out == "1 sessions asked for; the service's worker moves them\n"
+
+
+@pytest.mark.parametrize(("more", "told"), [(["--dry-run"], b"1 of 3 told"), ([], b"1 of 3 asked for")])
+def test_on_a_terminal_a_bar_says_how_far_it_is(tmp_path: Path, more: list[str], told: bytes) -> None:
+    with serving(tmp_path / "data") as service:
+        talk(service, lambda client: make(client, "a", "b", "c"))
+        terminal, other = pty.openpty()
+        command = [
+            sys.executable,
+            "-m",
+            "sessionmanager",
+            "archive",
+            "--url",
+            service.address,
+            "--token",
+            service.token,
+        ]
+        with subprocess.Popen([*command, "--older-than", "0s", *more], stdout=subprocess.PIPE, stderr=other) as process:
+            os.close(other)
+            shown = b""
+            with suppress(OSError):  # how the end of a terminal is told
+                while data := os.read(terminal, 4096):
+                    shown += data
+            assert process.stdout is not None
+            said = process.stdout.read().decode()
+        os.close(terminal)
+    assert process.returncode == OK
+    assert b"1 found" in shown
+    assert b"[##########....................] " + told in shown
+    assert said.count("\n") == (4 if more else 1)

@@ -36,8 +36,8 @@ class Proxy:
                     await self._both(reader, to_there, there, writer)
                 finally:
                     to_there.transport.abort()
-        except (OSError, asyncio.IncompleteReadError):
-            pass
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # by `close`, too: a handler that ends as cancelled is an error in asyncio's log
         finally:
             self._open.discard(task)
             writer.transport.abort()

@@ -13,7 +13,7 @@ import pytest
 from sessionmanager import errors
 from sessionmanager.api import problems as served
 from sessionmanager.client import problems
-from sessionmanager.client.client import AsyncClient, one_line
+from sessionmanager.client.client import PlainClient, one_line
 from sessionmanager.client.problems import NotOurs, TimedOut, Unreachable, error_of
 
 pytestmark = pytest.mark.unit
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.unit
 Handler = Callable[[httpx2.Request], httpx2.Response]
 
 
-def client_of(handler: Handler, **options: Any) -> AsyncClient:
-    return AsyncClient("http://service/prefix", "t0ken", transport=httpx2.MockTransport(handler), **options)
+def client_of(handler: Handler, **options: Any) -> PlainClient:
+    return PlainClient("http://service/prefix", "t0ken", transport=httpx2.MockTransport(handler), **options)
 
 
 def answering(body: Any, status: int = 200) -> tuple[list[httpx2.Request], Handler]:
@@ -35,7 +35,7 @@ def answering(body: Any, status: int = 200) -> tuple[list[httpx2.Request], Handl
     return seen, handler
 
 
-CALLS: list[tuple[str, str, Any, Callable[[AsyncClient], Any]]] = [
+CALLS: list[tuple[str, str, Any, Callable[[PlainClient], Any]]] = [
     ("GET", "/sessions/a%2Fb?entries=3", None, lambda c: c.get("a/b", entries=3)),
     ("GET", "/sessions/a", None, lambda c: c.get("a", min_version=7)),
     ("GET", "/sessions?status=active&limit=2", None, lambda c: c.list(limit=2, status="active")),
@@ -57,7 +57,7 @@ CALLS: list[tuple[str, str, Any, Callable[[AsyncClient], Any]]] = [
 
 @pytest.mark.parametrize(("method", "target", "body", "call"), CALLS, ids=[f"{c[0]} {c[1]}" for c in CALLS])
 async def test_each_method_is_one_request_and_each_write_has_an_idempotency_key(
-    method: str, target: str, body: Any, call: Callable[[AsyncClient], Any]
+    method: str, target: str, body: Any, call: Callable[[PlainClient], Any]
 ) -> None:
     seen, handler = answering({"id": "a"})
     async with client_of(handler) as client:
@@ -188,7 +188,7 @@ async def test_every_call_has_a_deadline() -> None:
             await asyncio.Event().wait()
             raise AssertionError
 
-    async with AsyncClient("http://service", "t", deadline_seconds=0.01, transport=Never()) as client:
+    async with PlainClient("http://service", "t", deadline_seconds=0.01, transport=Never()) as client:
         async with asyncio.timeout(2):
             with pytest.raises(TimedOut):
                 await client.get("a")
@@ -223,7 +223,7 @@ async def test_a_redirect_is_not_followed_with_the_token() -> None:
 async def test_the_token_may_be_asked_for_at_each_call() -> None:
     seen, handler = answering({})
     tokens = iter(("one", "two"))
-    async with AsyncClient("http://s", lambda: next(tokens), transport=httpx2.MockTransport(handler)) as client:
+    async with PlainClient("http://s", lambda: next(tokens), transport=httpx2.MockTransport(handler)) as client:
         await client.get("a")
         await client.get("a")
     assert [request.headers["authorization"] for request in seen] == ["Bearer one", "Bearer two"]
@@ -232,7 +232,7 @@ async def test_the_token_may_be_asked_for_at_each_call() -> None:
 @pytest.mark.parametrize("url", ["", "service", "ftp://service", "http://", "http://u:p@service", "http://s?x=1"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="address"):
-        AsyncClient(url, "t")
+        PlainClient(url, "t")
 
 
 async def test_a_body_that_cannot_be_json_is_refused_before_it_is_sent() -> None:

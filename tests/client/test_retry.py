@@ -20,7 +20,7 @@ pytestmark = pytest.mark.unit
 RECEIPT = {"id": "a", "version": 7, "status": "active"}
 WAITS: list[errors.SessionManagerError] = [
     errors.RateLimited(), errors.InProgress(), errors.Contended(), errors.TierUnavailable("warm"), errors.Draining(),
-    errors.OutcomeUnknown(),
+    errors.Overloaded(), errors.OutcomeUnknown(),
 ]  # fmt: skip
 RAISED: list[errors.SessionManagerError] = [
     errors.Invalid([errors.FieldError("/a", "b")]), errors.Forbidden(), errors.NotFound(), errors.Erased(),

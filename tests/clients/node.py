@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.services.state import required
+from tests.services.programs import MissingProgram, Program, had, run
+from tests.services.state import State, required
 from tests.support.house import ROOT
 
 SCRIPT: Final = ROOT / "scripts" / "typescript"
@@ -18,6 +21,8 @@ NO_NODE: Final = 3
 NO_PACKAGES: Final = 4
 SECONDS_MAX: Final = 600
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
+BROWSER_SECONDS: Final = 300.0
+"""For installing one."""
 
 
 def typescript(*arguments: str, more: Mapping[str, str] | None = None) -> str:
@@ -40,9 +45,35 @@ def typescript(*arguments: str, more: Mapping[str, str] | None = None) -> str:
 
 
 def need_browser() -> None:
-    """Skips where there is no Chromium: no target of ours installs one, so that it is never a failure."""
-    if not any(map(shutil.which, BROWSERS)):
+    """Goes on where there is a Chromium. Where servers are required it is installed, and else it fails; a machine of
+    somebody's own is left as it is, and the test is skipped."""
+    if _find_browser() is not None:
+        return
+    if not required():
         pytest.skip("needs the browser chromium")
+    program = Program("chromium", _find_browser, _install_browser)
+    state = State()
+    try:
+        with state.held():
+            had(program, state.folder / "chromium.log", time.monotonic() + BROWSER_SECONDS)
+    except MissingProgram as missing:
+        pytest.fail(f"needs the browser chromium: {missing}", pytrace=False)
+
+
+def _find_browser() -> tuple[str, ...] | None:
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    return None if found is None else (found,)
+
+
+def _install_browser(log: Path, seconds: float) -> None:
+    """Debian's package, as `make services` installs what it needs of Debian's."""
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        raise MissingProgram("install it: it is Debian's package chromium")
+    environ = {"DEBIAN_FRONTEND": "noninteractive"}
+    until = time.monotonic() + seconds
+    run(("apt-get", "update", "-qq"), log, seconds, environ)
+    install = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium")
+    run(install, log, max(1.0, until - time.monotonic()), environ)
 
 
 def _missing(reason: str) -> None:

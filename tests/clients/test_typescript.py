@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Iterator
@@ -13,12 +14,15 @@ import pytest
 from tests.clients.node import need_browser, typescript
 from tests.support.house import ROOT
 from tests.support.process import Process, serving
+from tests.support.rooms import livekit_address
 from tests.support.server import served
+from tests.support.services import owned
 
 pytestmark = pytest.mark.server
 
 CLIENT: Final = ROOT / "clients" / "typescript"
 BROWSER: Final = "browser"
+BROWSER_ROOM: Final = "browser-room"
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +40,12 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 def suites() -> list[str]:
     names = sorted(path.name.removesuffix(".test.ts") for path in CLIENT.joinpath("tests").glob("*.test.ts"))
-    return [name for name in names if name != BROWSER]
+    return [name for name in names if name not in (BROWSER, BROWSER_ROOM)]
 
 
-def run(service: Process, *names: str) -> str:
+def run(service: Process, *names: str, **more: str) -> str:
     place = {"SESSIONMANAGER_URL": service.address, "SESSIONMANAGER_TOKEN": service.token}
-    return typescript("run", *names, more=place)
+    return typescript("run", *names, more={**place, **more})
 
 
 def counted(said: str) -> dict[str, int]:
@@ -84,4 +88,16 @@ def test_the_same_files_work_in_a_browser_from_another_origin(service: Process) 
     need_browser()
     counts = counted(run(service, BROWSER))
     assert counts["pass"] == counts["tests"] == 1
+    assert counts["skipped"] == 0
+
+
+@pytest.mark.usefixtures("compiled")
+async def test_a_session_and_its_room_agree_in_a_browser_with_a_microphone(tmp_path: Path) -> None:
+    need_browser()
+    async with owned("livekit", tmp_path) as server:
+        livekit = livekit_address(server.url)
+        given = {"LIVEKIT_URL": livekit.ws, "LIVEKIT_API_KEY": livekit.key, "LIVEKIT_API_SECRET": livekit.secret}
+        with serving(tmp_path / "data", cors_origins="*", **livekit.settings()) as service:
+            counts = counted(await asyncio.to_thread(run, service, BROWSER_ROOM, **given))
+    assert counts["pass"] == counts["tests"] == 2
     assert counts["skipped"] == 0

@@ -5,6 +5,7 @@ Names no backend, skips nothing, never sleeps.
 
 from __future__ import annotations
 
+from tests.contracts.warm_calls import WarmCallsContract
 from tests.contracts.warm_far_back import WarmFarBackContract
 from tests.contracts.warm_heads import WarmHeadsContract
 from tests.contracts.warm_lists import WarmListsContract
@@ -18,5 +19,6 @@ class WarmContract(
     WarmBodiesContract,
     WarmRecordsContract,
     WarmTrailContract,
+    WarmCallsContract,
 ):
     """What every warm tier promises. A subclass gives the fixture `warm`, empty and open."""

@@ -314,3 +314,6 @@ class WarmHeadsContract:
         readings = [warm.now() for _ in range(1000)]
         assert readings == sorted(readings)
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", readings[0])
+
+    async def test_the_clock_says_by_how_much_it_may_be_off(self, warm: Warm) -> None:
+        assert 0.0 <= warm.clock_error() < 60.0

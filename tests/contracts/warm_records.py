@@ -191,6 +191,11 @@ class WarmRecordsContract:
             await warm.put_record("acme", "revoked", f"{rev}", b"x", rev=0, expires_at=T1)
         assert [await warm.sweep(T2, 4) for _ in range(4)] == [4, 4, 2, 0]
 
+    async def test_a_sweep_of_less_than_its_bound_has_left_nothing(self, warm: Warm) -> None:
+        for i in range(120):
+            await warm.commit(a_change(key=Key("acme", f"s{i}"), idempotency=a_key_record("old", expires_at=T1)))
+        assert [await warm.sweep(T2, 110), await warm.sweep(T2, 110), await warm.sweep(T2, 110)] == [110, 10, 0]
+
     async def test_a_record_that_is_written_again_has_its_new_expiry(self, warm: Warm) -> None:
         await warm.put_record("acme", "revoked", "id", b"x", rev=0, expires_at=T1)
         await warm.put_record("acme", "revoked", "id", b"x", rev=1, expires_at=None)

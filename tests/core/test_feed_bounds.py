@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from sessionmanager.core.feed.parts import Ephemeral, Line
+from sessionmanager.core.feed.parts import Ephemeral, FeedLimits, Line
 from sessionmanager.core.feed.signals import SIGNALS_BURST, Signals
 from sessionmanager.errors import NotFound, RateLimited
+from sessionmanager.settings_parts import feed_limits
 from sessionmanager.words import Key
 from tests.support import scenes
 from tests.support.feeds import KEY, QUICK, Fed, fed, lines, newest, until
 from tests.support.scenes import talk
-from tests.support.server import quick_folder
+from tests.support.server import quick_folder, settings_for
 
 pytestmark = pytest.mark.contract
 
@@ -137,3 +138,31 @@ async def test_the_rate_of_signals_is_bounded_by_session() -> None:
         await signals.send(KEY, b"")
     with pytest.raises(RateLimited):
         await signals.send(KEY, b"")
+
+
+def test_operators_set_how_many_feeds_there_are_and_how_slow_a_reader_may_be(folder: Path) -> None:
+    settings = settings_for(
+        folder,
+        streams_max="7",
+        streams_per_session_max="6",
+        streams_per_tenant_max="5",
+        streams_per_subject_max="4",
+        stream_pending_bytes_max="65536",
+        stream_slow_seconds="3",
+        stream_heartbeat_seconds="2",
+        stream_goaway_seconds="1",
+    )
+    assert feed_limits(settings) == FeedLimits(
+        streams_max=7,
+        streams_per_session_max=6,
+        streams_per_tenant_max=5,
+        streams_per_subject_max=4,
+        pending_bytes_max=65_536,
+        slow_seconds=3.0,
+        heartbeat_seconds=2.0,
+        goaway_seconds=1.0,
+    )
+
+
+def test_what_nobody_sets_is_what_the_parts_go_by(folder: Path) -> None:
+    assert feed_limits(settings_for(folder)) == FeedLimits()

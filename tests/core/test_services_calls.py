@@ -89,6 +89,7 @@ async def test_a_service_is_told_all_that_it_needs_to_join(calls: HttpCalls, sha
         "participant_id": "par_1",
         "token": "token of call-1 par_1 3",
         "livekit_url": None,
+        "access_token": None,
     }
 
 

@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 
 from sessionmanager.core.services.endpoints import LOOPBACK, Endpoints, NotAllowed, parse
+from tests.support.addresses import NOT_PUBLIC
 
 pytestmark = pytest.mark.unit
 
@@ -78,6 +79,15 @@ def test_what_is_listed_is_let_through(url: str, addresses: list[str], goes_to: 
 def test_what_is_not_listed_or_leads_inside_is_refused(url: str, addresses: list[str]) -> None:
     with pytest.raises(NotAllowed):
         LISTED.check(parse(url), addresses)
+
+
+@pytest.mark.parametrize("address", NOT_PUBLIC)
+def test_a_listed_name_leads_to_no_address_that_webhooks_may_not_go_to(address: str) -> None:
+    """Services and webhooks hold an address to one list of special networks."""
+    named = Endpoints(["asr.example.org"])
+    for found in ([address], [PUBLIC, address]):
+        with pytest.raises(NotAllowed):
+            named.check(parse("https://asr.example.org"), found)
 
 
 @pytest.mark.parametrize(

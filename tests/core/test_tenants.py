@@ -202,9 +202,9 @@ async def test_many_tenants_are_read_in_pages_and_one_broken_record_takes_none_o
 
 async def test_settings_that_are_taken_back_are_the_services_again(world: World) -> None:
     core = process(world, defaults=TenantSettings(max_age_seconds=60.0, resume_policy="new"))
-    await put(core, max_age_seconds=5.0, archive_after_days=3, resume_policy="resume_last")
+    await put(core, max_age_seconds=5.0, archive_after_days=3, resume_policy="always")
     assert core.tenants.policy("acme").archive_after_days == 3
-    assert core.tenants.resume_policy("acme") == "resume_last"
+    assert core.tenants.resume_policy("acme") == "always"
     await put(core)
     assert core.tenants.policy("acme") == SERVICE
     assert (core.tenants.max_age_seconds("acme"), core.tenants.resume_policy("acme")) == (60.0, "new")

@@ -11,19 +11,13 @@ import pytest
 from sessionmanager.core.services.endpoints import NotAllowed
 from sessionmanager.core.services.outgoing import CallFailed
 from sessionmanager.core.webhooks.destinations import Destinations, target_of
+from tests.support.addresses import NOT_PUBLIC
 from tests.support.receiver import Answer, Hooked, Receiver, hooked, receiver
 from tests.support.server import quick_folder
 
 pytestmark = pytest.mark.contract
 
 PUBLIC = "93.184.216.34"
-NOT_PUBLIC = (
-    *("127.0.0.1", "127.255.255.254", "0.0.0.0", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254"),
-    *("100.64.0.1", "192.0.0.8", "192.88.99.1", "198.18.0.1", "192.0.2.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"),
-    *("::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fd12:3456::1", "fec0::1", "ff02::1", "2001:db8::1"),
-    *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "::10.0.0.1"),
-    *("64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::1", "2002:7f00:1::", "2001::1", "100::1", "5f00::1"),
-)
 
 
 @pytest.fixture

@@ -388,3 +388,21 @@ async def test_an_older_secret_signs_until_its_grace_is_over_and_not_a_moment_lo
     now = running.warm.now()
     assert running.secrets.good(rotated, instants.plus(now, 59.9)) == [new, old]
     assert running.secrets.good(rotated, instants.plus(now, 60)) == [new]
+
+
+@on_virtual_time
+async def test_an_erased_session_leaves_no_dead_letter_that_names_it_and_takes_none_of_others() -> None:
+    async with with_letters() as (running, _, hook):
+        await running.core.sessions.erase(Key("acme", "a"), ALICE)
+        await running.core.moves.table["erase"](Key("acme", "a"))
+        assert {letter.session for letter in await letters(running, hook)} == {"b", "c"}
+        for kind, left in (("webhook-letter", 6), ("webhook-letter-of", 6)):
+            assert len(await running.warm.list_records("acme", kind)) == left, "each has one pointer"
+
+
+@on_virtual_time
+async def test_a_pointer_goes_with_its_letter() -> None:
+    async with with_letters() as (running, _, hook):
+        await ask(running, hook)
+        assert await letters(running, hook) == []
+        assert await running.warm.list_records("acme", "webhook-letter-of") == []

@@ -54,6 +54,12 @@ def test_the_file_is_a_valid_model_with_all_that_runs_in_production(model: dict[
     assert model["services"]["worker"]["command"] == ["worker"]
 
 
+def test_what_is_our_own_image_is_built_and_never_fetched(model: dict[str, Any]) -> None:
+    own = {name: one for name, one in model["services"].items() if one["image"] == "sessionmanager:local"}
+    assert set(own) == {"sessionmanager", "worker", "keys"}
+    assert all(one["build"]["context"] == str(ROOT) for one in own.values())
+
+
 def test_what_is_no_valid_model_is_noticed(compose: Path, tmp_path: Path) -> None:
     broken = tmp_path / "docker-compose.yml"
     broken.write_text(COMPOSE.read_text().replace("depends_on: &tiers", "depend_on: &tiers"))

@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Final
 
@@ -122,6 +124,16 @@ def test_with_a_secret_or_on_loopback_it_becomes_the_service(tmp_path: Path, env
     assert start(tmp_path, "serve", **environ).stdout == "sessionmanager serve\n"
 
 
+def test_no_shell_stands_between_a_signal_and_the_service(tmp_path: Path) -> None:
+    program = tmp_path / "sessionmanager"
+    program.write_text("#!/bin/sh\necho $$\n")
+    program.chmod(0o755)
+    around = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "JWT_SECRET": "x"}
+    process = subprocess.Popen([ENTRYPOINT, "serve"], env=around, stdout=subprocess.PIPE, text=True)
+    said, _ = process.communicate(timeout=RUN_SECONDS)
+    assert int(said) == process.pid
+
+
 def test_other_commands_are_the_services_own(tmp_path: Path) -> None:
     assert start(tmp_path, "token", "--role", "admin").stdout == "sessionmanager token --role admin\n"
     assert start(tmp_path).stdout == "sessionmanager \n"
@@ -131,15 +143,61 @@ def test_an_empty_secret_is_none(tmp_path: Path) -> None:
     assert start(tmp_path, "serve", JWT_SECRET="").returncode == 2
 
 
-def test_its_health_is_that_the_loop_turns(tmp_path: Path) -> None:
-    def ask(port: str) -> int:
-        around = {"PATH": os.environ["PATH"], "SERVER_PORT": port}
-        return subprocess.run([sys.executable, HEALTHCHECK], env=around, check=False, timeout=RUN_SECONDS).returncode
+def healthy(port: str, **more: str) -> bool:
+    around = {"PATH": os.environ["PATH"], "SERVER_PORT": port, **more}
+    done = subprocess.run([sys.executable, HEALTHCHECK], env=around, check=False, timeout=RUN_SECONDS)
+    return done.returncode == 0
 
+
+def test_its_health_is_that_the_loop_turns(tmp_path: Path) -> None:
     with serving(tmp_path / "data") as running:
         port = running.address.rpartition(":")[2]
-        assert ask(port) == 0
-    assert ask(port) == 1
+        assert healthy(port)
+    assert not healthy(port)
+
+
+def test_its_health_is_asked_by_https_where_it_speaks_that(tmp_path: Path) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    own = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]
+    made = [*own, "-subj", "/CN=sessions.example.org", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(made, check=True, capture_output=True, timeout=RUN_SECONDS)
+    with serving(tmp_path / "data", tls_cert=str(cert), tls_key=str(key)) as running:
+        port = running.address.rpartition(":")[2]
+        assert healthy(port, TLS_CERT=str(cert))
+        assert not healthy(port)
+    with serving(tmp_path / "data", tls_cert=str(cert), tls_key=str(key), tls_client_ca=str(cert)) as running:
+        port = running.address.rpartition(":")[2]
+        assert healthy(port, TLS_CERT=str(cert), TLS_CLIENT_CA=str(cert)), "it answers whom it does not let in"
+
+
+class Failing(BaseHTTPRequestHandler):
+    """Answers, and is not well."""
+
+    def do_GET(self) -> None:
+        self.send_response(503)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing."""
+
+
+def test_an_answer_that_is_a_failure_is_no_health() -> None:
+    with HTTPServer(("127.0.0.1", 0), Failing) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        assert not healthy(str(server.server_port))
+        thread.join(RUN_SECONDS)
 
 
 def test_its_parts_in_compose_are_confined_as_the_image_is_meant_to_be() -> None:

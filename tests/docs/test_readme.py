@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -119,6 +120,36 @@ def test_a_developer_with_python_gets_what_was_said(service: Process) -> None:
     assert ran == "active ['Can I pay in two parts?']\n"
 
 
+def test_a_developer_of_an_agent_joins_catches_up_speaks_and_leaves(service: Process, data: Path) -> None:
+    lines = shell(pasted("developer-agent", service, data), LANG="C.UTF-8")
+    created, window, said, left = answers(lines)
+    assert (created["id"], said["id"], left["id"]) == ("call-4712", "call-4712", "call-4712")
+    assert any(line.startswith("spoke with floor 1;") for line in lines), "the example of twenty lines"
+    spoken = [message["content"] for message in window["messages"]]
+    assert [text for content in spoken for text in texts_of(content)] == [
+        "Can I pay in two parts?",
+        "Yes, in two parts. Shall I set that up?",
+    ]
+    with urlopen(
+        Request(
+            f"{service.address}/sessions/call-4712?entries=50", headers={"Authorization": f"Bearer {service.token}"}
+        )
+    ) as response:
+        session = json.load(response)
+    assert session["floor"]["holder"] is None
+    assert {(one["identity"], one["status"]) for one in session["participants"]} == {
+        ("support-bot", "left"),
+        ("by-hand", "left"),
+    }
+    heard = [(entry["content"], entry["floor"]) for entry in session["entries"] if entry.get("role") == "assistant"]
+    assert heard == [("Yes, in two parts. Shall I set that up?", 1), ("Anything else?", 2)]
+
+
+def texts_of(content: Any) -> list[str]:
+    """The texts of a message, however a model's API wraps them."""
+    return [content] if isinstance(content, str) else [part["text"] for part in content]
+
+
 def test_an_sre_sees_readiness_metrics_refusals_and_settings(service: Process, data: Path) -> None:
     token = f"TOKEN=$({BIN}/sessionmanager token --role viewer --data-dir {data})"
     erase = f'curl -sS -o /dev/null -X DELETE {service.address}/sessions/call-4711 -H "Authorization: Bearer $TOKEN"'
@@ -186,6 +217,6 @@ def test_a_target_of_make_is_there(target: str) -> None:
 
 def test_every_marked_block_of_the_readme_is_run_here() -> None:
     marked = re.findall(r"<!-- test: ([\w-]+) -->", README.read_text())
-    assert sorted(marked) == ["developer-curl", "developer-python", "sre"]
+    assert sorted(marked) == ["developer-agent", "developer-curl", "developer-python", "sre"]
     people = re.findall(r"^### An? (.+)$", README.read_text(), re.MULTILINE)
-    assert people == ["developer with curl", "developer with Python", "SRE"]
+    assert people == ["developer with curl", "developer with Python", "developer of an agent", "SRE"]

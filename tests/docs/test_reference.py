@@ -29,6 +29,8 @@ from tests.support.house import DOCS, PACKAGE, cells
 pytestmark = pytest.mark.unit
 
 REFERENCE: Final = DOCS / "reference"
+CARRIERS: Final = {"AUDIOCODES_TOKEN", "OPENAI_API_KEY", "TWILIO_AUTH_TOKEN"}
+"""Secrets of a bridge's command line, which are others' to give."""
 SDK: Final = {"SESSIONMANAGER_CONFIG", "SESSIONMANAGER_URL", "SESSIONMANAGER_TOKEN", "SESSIONMANAGER_API_KEY"} | {
     name for name, _ in services_config.VARIABLES.values()
 }
@@ -174,7 +176,7 @@ def test_the_pages_that_are_made_are_as_made_now() -> None:
 
 def test_pages_name_settings_and_metrics_that_there_are() -> None:
     names = {row.env for row in rows().values()}
-    known = names | {f"{name}_FILE" for name in names} | SDK
+    known = names | {f"{name}_FILE" for name in names} | SDK | CARRIERS
     metrics = {row.name for row in telemetry.METRICS}
     for page in house.pages():
         if page.is_relative_to(DOCS / "decisions") or page.name in ("requirements.md", "plan.md"):

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from sessionmanager.client.client import AsyncClient
+from sessionmanager.client.client import PlainClient
 from sessionmanager.core.assembly import build_core
 from sessionmanager.core.keyfiles import read_key_file
 from sessionmanager.core.keys import MasterKey
@@ -79,7 +79,7 @@ async def test_nothing_acknowledged_is_lost_or_doubled_however_often_the_process
         for kill in range(KILLS[profile] + 1):
             process = await service.start()
             client = await stack.enter_async_context(
-                AsyncClient(process.address, process.token, deadline_seconds=DEADLINE_SECONDS)
+                PlainClient(process.address, process.token, deadline_seconds=DEADLINE_SECONDS)
             )
             await load.check_some(client)
             load.service_up(client)

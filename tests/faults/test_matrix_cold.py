@@ -129,11 +129,14 @@ async def test_without_cold_only_archived_history_is_away(scene: Scene, fault: s
     await eventually(refused, HEAL_SECONDS, "the breaker opens")
     await outage.seen()
     await wish(a, f"waits-{name}")
+    took: list[list[float]] = []
     for i in range(3):
         assert await normal(b, f"live-{name}")
         live = await asked(b, (*judging(f"live-{name}", f"j{i}"), *writing(f"live-{name}", f"w{i}")))
         assert [one.status for one in live] == [200, 200, 200, 404, 201, 200, 200, 201], live
-        assert max(one.seconds for one in live) < THEN_SECONDS
+        took.append([one.seconds for one in live])
+    # What waits for cold does so each time; a busy machine does not hold up the same call in each round.
+    assert max(min(rounds) for rounds in zip(*took, strict=True)) < THEN_SECONDS
     assert (await b.ask("GET", f"/sessions/old-{name}/resumable")).headers["etag"] == version, "the head is unchanged"
     assert not await is_archived(a, f"waits-{name}")
     assert is_whole(await b.ask("GET", f"/sessions/waits-{name}"))

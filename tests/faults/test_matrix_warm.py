@@ -209,6 +209,11 @@ async def test_a_warm_server_that_is_killed_has_lost_nothing_that_was_acknowledg
     assert told.items() <= found.items()
 
 
+async def is_well(replica: Replica) -> bool:
+    """Asks nothing of any tier."""
+    return await replica.state("warm") == "ok"
+
+
 async def test_a_warm_tier_without_room_refuses_writes_and_goes_on_reading(scene: Scene) -> None:
     a = scene.a
     version = await a_session(scene, "no-room")
@@ -225,6 +230,7 @@ async def test_a_warm_tier_without_room_refuses_writes_and_goes_on_reading(scene
     await outage.seen()
     assert (await scene.b.say("no-room", "b has room")).status == 201
     await scene.mend()
+    await eventually(lambda: is_well(a), HEAL_SECONDS, "an idle replica finds out by itself")
     await outage.healed("no-room")
     said = [text for text in await a.texts("no-room") if text.startswith("no-room")]
     assert said == [], "what was refused never appears"

@@ -23,7 +23,19 @@ PNG: Final = b"\x89PNG\r\n"
 def loaded(url: str, token: str, output: Path) -> tuple[int, dict[str, Any]]:
     """Exit code and answer of a short run."""
     need(PYTHON.exists(), "load", "make setup-load")
-    command = [PYTHON, "-m", "sessionmanager", "loadtest", "--url", url, "--seconds", "10", "--output", output, "--json"]
+    command = [
+        PYTHON,
+        "-m",
+        "sessionmanager",
+        "loadtest",
+        "--url",
+        url,
+        "--seconds",
+        "10",
+        "--output",
+        output,
+        "--json",
+    ]
     done = subprocess.run(
         command,
         env={"PATH": "/usr/bin:/bin", "SESSIONMANAGER_TOKEN": token},

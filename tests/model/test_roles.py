@@ -26,17 +26,23 @@ READS = {
     "session.resumable",
     "entry.read",
     "stats.read",
+    "call.read",
+    "call.list",
+    "room.read",
 }
 CALLER = {
     *("session.create", "session.list", "session.read", "session.resumable", "session.patch", "session.resume"),
     *("session.suspend", "session.end", "entry.append", "entry.read", "health.read"),
     *("participant.join", "participant.read", "participant.change", "participant.leave", "participant.heartbeat"),
     *("participant.token", "floor.claim", "floor.release", "feed.read", "feed.tenant", "signal.send", "service.read"),
+    "call.read",
+    *("room.read", "room.open", "room.sync"),
 }
 JOINING = {"participant.join", "participant.leave", "floor.claim", "floor.release"}
 TAKING_PART = {
     *("participant.read", "participant.change", "participant.leave", "participant.heartbeat", "participant.token"),
-    *("floor.claim", "floor.release", "feed.read", "signal.send"),
+    *("floor.claim", "floor.release", "feed.read", "signal.send", "call.read"),
+    *("room.read", "room.sync"),
 }
 SERVING = {"service.register", "service.read", "service.remove", "service.heartbeat"}
 EXPECTED: dict[Role, set[str]] = {
@@ -48,10 +54,14 @@ EXPECTED: dict[Role, set[str]] = {
         *("audit.read", "token.mint", "token.revoke", "api_key.make", "api_key.read", "api_key.revoke"),
         *SERVING,
         *("webhook.read", "webhook.replay"),
+        "call.end",
+        *("room.open", "room.sync"),
         *JOINING,
     },
     "agent": CALLER,
-    "bridge": CALLER | {"session.lookup", "attachment.read", "attachment.put", "attachment.delete"},
+    "bridge": CALLER
+    | {"session.lookup", "attachment.read", "attachment.put", "attachment.delete"}
+    | {"call.open", "call.change", "call.end", "call.list"},
     "service": {"health.read", *SERVING},
     "participant": {"session.read", "session.resumable", "entry.read", "entry.append", "health.read", *TAKING_PART},
     "viewer": READS | {"erasure.read", "settings.read", "health.read"},

@@ -64,6 +64,25 @@ def test_no_reader_objects_to_a_window_cut_at_any_position(history: History) -> 
             assert objections(family, body(window(history, family, cut))) == [], (family, cut)
 
 
+ENDS: tuple[tuple[str, ...], ...] = ((), ("suspend",), ("suspend", "resume"), ("end",), ("fail",))
+"""What comes after a crash: nothing yet, or what the worker and whoever comes next do."""
+
+
+@settings(max_examples=25, deadline=None)
+@given(histories(size_max=12), st.integers(1, 6))
+def test_no_reader_objects_wherever_a_crash_or_a_suspend_ends_a_history(history: History, entries: int) -> None:
+    """At every commit: a crash is known by what it leaves, which is a history without an end."""
+    for commits in range(1, history.head.version + 1):
+        for moves in ENDS:
+            found = history.crashed(commits)
+            for move in moves:
+                found.move(move)
+            for family in FAMILIES:
+                for bound in (entries, 500):
+                    told = objections(family, body(window(found, family, entries=bound)))
+                    assert told == [], (family, commits, moves, bound)
+
+
 @settings(max_examples=60, deadline=None)
 @given(histories(), st.integers(1, 12), st.integers(1, 600))
 def test_no_reader_objects_whatever_the_bounds_and_a_window_holds_to_them(

@@ -30,6 +30,10 @@ TOXIPROXY: Final = ("github.com/Shopify/toxiproxy/v2/cmd/server", "v2.5.0")
 VERSITYGW: Final = ("github.com/versity/versitygw/cmd/versitygw", "v1.8.0")
 LIVEKIT: Final = ("github.com/livekit/livekit-server/cmd/server", "v1.8.4")
 """Later versions need modules that cannot be had everywhere."""
+KUSTOMIZE: Final = ("sigs.k8s.io/kustomize/kustomize/v5", "v5.7.1")
+"""Later versions need a newer go."""
+COMPOSE: Final = ("github.com/compose-spec/compose-go/v2/cmd", "v2.16.2")
+"""What `docker compose config` does, by the library that it does it with."""
 STAND_IN: Final = Path(__file__).parent / "mongo"
 STAND_IN_FILES: Final = ("pom.xml", "StandIn.java")
 BUILDS_SECONDS: Final = 1_200.0
@@ -119,7 +123,10 @@ def _install_redis(log: Path, seconds: float) -> None:
 
 
 def _find_go(module: tuple[str, str]) -> tuple[str, ...] | None:
-    built = _go_place(module) / Path(module[0]).name
+    path = Path(module[0])
+    # go names a program after the folder above the one of its major version.
+    named = path.parent if re.fullmatch(r"v\d+", path.name) else path
+    built = _go_place(module) / named.name
     return (str(built),) if built.exists() else None
 
 
@@ -222,6 +229,12 @@ PROGRAMS: Final[Mapping[str, Program]] = {
         partial(_find_go, LIVEKIT),
         partial(_build_go, LIVEKIT),
     ),
+    "kustomize": Program(
+        f"kustomize {KUSTOMIZE[1]}",
+        partial(_find_go, KUSTOMIZE),
+        partial(_build_go, KUSTOMIZE),
+    ),
+    "compose": Program(f"compose-go {COMPOSE[1]}", partial(_find_go, COMPOSE), partial(_build_go, COMPOSE)),
     "prometheus": Program("prometheus with promtool", _find_prometheus, _unpack_prometheus),
     "moto": Program("moto", lambda: (sys.executable, "-m", "moto.server"), _never),
 }

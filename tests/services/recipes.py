@@ -5,6 +5,7 @@ Drivers are imported where something is asked, so that to end servers needs noth
 
 from __future__ import annotations
 
+import json
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -16,6 +17,8 @@ from tests.services.processes import LOOPBACK
 
 KEY_ID: Final = "sham-key"
 SECRET: Final = "sham-secret"  # of a server on loopback that lives as long as the tests
+LIVEKIT_KEY: Final = "devkey"
+LIVEKIT_SECRET: Final = "sham-secret-of-loopback-32-bytes-long"
 MASTER: Final = "mymaster"
 """What Sentinel calls its primary."""
 CLUSTER_PRIMARIES: Final = 3
@@ -278,6 +281,38 @@ def toxiproxy(server: tuple[str, ...], folder: Path, ports: list[int]) -> Plan:
     return Plan(f"http://{LOOPBACK}:{port}", (Stage((part,)),))
 
 
+def livekit(server: tuple[str, ...], folder: Path, ports: list[int]) -> Plan:
+    """One LiveKit whose media stays on loopback. It sends webhooks to the last port, where whoever wants them listens:
+    the URL names it as `webhooks`."""
+    port, tcp, udp, webhooks = ports
+    configuration = _own(folder, "livekit") / "livekit.yaml"
+    # Left alone where it is there: to be asked whether it answers, a server that runs is planned with other ports.
+    if not configuration.exists():
+        configuration.write_text(json.dumps(_livekit_settings(port, tcp, udp, webhooks)))  # JSON is YAML
+    line = (*server, "--config", str(configuration))
+    part = Part("livekit", line, port, lambda: _http_answers(port, "/", 200))
+    url = f"ws://{LIVEKIT_KEY}:{LIVEKIT_SECRET}@{LOOPBACK}:{port}?webhooks={webhooks}"
+    return Plan(url, (Stage((part,)),))
+
+
+def _livekit_settings(port: int, tcp: int, udp: int, webhooks: int) -> dict[str, Any]:
+    media = {
+        "tcp_port": tcp,
+        "udp_port": udp,
+        "node_ip": LOOPBACK,
+        "use_external_ip": False,
+        "enable_loopback_candidate": True,
+        "ips": {"includes": [f"{LOOPBACK}/32"]},
+    }
+    return {
+        "port": port,
+        "bind_addresses": [LOOPBACK],
+        "rtc": media,
+        "keys": {LIVEKIT_KEY: LIVEKIT_SECRET},
+        "webhook": {"api_key": LIVEKIT_KEY, "urls": [f"http://{LOOPBACK}:{webhooks}/livekit/webhook"]},
+    }
+
+
 def _http_answers(port: int, path: str, expected: int) -> None:
     # Whatever proxy the machine is set up with, loopback is reached without it.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -299,4 +334,5 @@ RECIPES: Final[Mapping[str, Recipe]] = {
     "s3": Recipe("versitygw", 1, s3),
     "moto": Recipe("moto", 1, moto),
     "toxiproxy": Recipe("toxiproxy", 1, toxiproxy),
+    "livekit": Recipe("livekit", 4, livekit),
 }

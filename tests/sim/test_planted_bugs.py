@@ -1,14 +1,13 @@
 """Each promise can be seen to break: bugs that a plainer design has are planted, and the simulator must find them.
 
 A bug lies in a model tier (a backend that breaks its contract) or in the core (a step left out). The expected rules say
-by which promise it is caught; a simulator that finds nothing within `SEEDS_MAX` seeds proves nothing either.
+by which promise it is caught; a simulator that finds nothing within so many seeds proves nothing either.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from collections.abc import Collection, Sequence
+from typing import Any, Final
 
 import pytest
 
@@ -30,14 +29,11 @@ from sessionmanager.tiers.hot.protocol import Copy
 from sessionmanager.words import Instant, Key
 from tests.support.sim.hot import ModelHot
 from tests.support.sim.network import Odds, Weather
-from tests.support.sim.scenario import KINDS, scenario_of
+from tests.support.sim.planting import Bug, hunt
 from tests.support.sim.warm import ModelWarm
-from tests.support.sim.world import EPOCH_MS, Tiers, World
+from tests.support.sim.world import EPOCH_MS, Tiers
 
 pytestmark = pytest.mark.slow
-
-SEEDS_MAX: Final = 300
-"""Seeds of the wanted kinds that may be played before a bug must have been found."""
 
 
 # -- warm tiers that break their contract
@@ -274,21 +270,6 @@ def bodies_remembered_by_id(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Bodies, "read", read)
 
 
-def nothing(patch: pytest.MonkeyPatch) -> None:
-    """The bug lies in a tier."""
-
-
-class Bug(NamedTuple):
-    """rules: by at least one of these it must be caught. kinds: scenarios in which it can show. play: what clients and
-    scenario do in another way than usual, so that few seeds suffice."""
-
-    rules: set[str]
-    tiers: Tiers = Tiers()
-    plant: Callable[[pytest.MonkeyPatch], None] = nothing
-    kinds: tuple[str, ...] = KINDS
-    play: Mapping[str, Any] = {}
-
-
 CROWD: Final = {"sessions": 1, "clients": 4, "operations": 40, "rush": True, "eviction_seconds": 0.0}
 """Everybody at one session at once."""
 LONG: Final = {
@@ -369,16 +350,4 @@ BUGS: Final[dict[str, Bug]] = {
 
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    bug = BUGS[name]
-    bug.plant(monkeypatch)
-    seen: set[str] = set()
-    scenarios = (scenario_of(seed) for seed in range(SEEDS_MAX * len(KINDS)))
-    wanted = [scenario for scenario in scenarios if scenario.kind in bug.kinds][:SEEDS_MAX]
-    for number, scenario in enumerate(wanted, 1):
-        world = World(replace(scenario, **bug.play), bug.tiers)
-        rules = {violation.rule for violation in world.play().violations}
-        seen |= rules
-        if rules & bug.rules:
-            print(f"{name}: caught by {', '.join(sorted(rules))} in run {number}, seed {scenario.seed}")
-            return
-    pytest.fail(f"{name}: not caught in {len(wanted)} runs; other rules that broke: {sorted(seen) or 'none'}")
+    hunt(name, BUGS[name], monkeypatch)

@@ -2,7 +2,8 @@
 
 `SIM_SEED=123 pytest tests/sim/test_simulation.py` plays one seed again and prints all that happened in it; a seed that
 is told with a kind needs its `SIM_KIND` too. Most kinds of scenario break tiers, networks and replicas; in `churn`
-nothing fails, but seals, offloads, archives and their cleaning up are slow and meet each other.
+nothing fails, but seals, offloads, archives and their cleaning up are slow and meet each other; in `stage` participants
+come and go and take the floor from each other.
 """
 
 from __future__ import annotations
@@ -68,6 +69,18 @@ SOMETIMES: Final = (
     "rehydrated",
     "nodes in the index",
     "sealed inline",
+    "join: ok",
+    "leave: ok",
+    "beat: ok",
+    "claim: ok",
+    "claim: FloorTaken",
+    "queued for the floor",
+    "release: ok",
+    "say: ok",
+    "say: FloorLost",
+    "answer: Unauthenticated",
+    "commit participant.expire",
+    "commit participant.reattach",
     *(
         f"{tier}.{fate}"
         for tier in ("hot", "warm", "cold")

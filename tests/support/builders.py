@@ -8,11 +8,11 @@ from itertools import count
 
 from msgspec import Raw
 
-from sessionmanager.model.change import Change, KeyRecord, Listing, Trail
+from sessionmanager.model.change import CallRow, Change, KeyRecord, Listing, Trail
 from sessionmanager.model.codec import Stored, encode_head
 from sessionmanager.model.entry import Entry, StoredEntry, encode_entry
 from sessionmanager.model.head import Detail, Head, Profile, Pulse, Tombstone, Work
-from sessionmanager.words import Instant, Key, Placement, Status
+from sessionmanager.words import CallState, Instant, Key, Placement, Status
 
 T0: Instant = "2026-11-21T12:00:00.000Z"
 T1: Instant = "2026-11-21T13:00:00.000Z"
@@ -103,6 +103,7 @@ def a_change(
     idempotency: KeyRecord | None = None,
     entry_ids: tuple[tuple[bytes, int], ...] = (),
     listing: Listing | None = None,
+    calls: tuple[CallRow, ...] = (),
 ) -> Change:
     """From `rev` to `rev + 1`: a create with all parts from rev 0, else what an append changes."""
     entries = tuple(entries)
@@ -124,7 +125,26 @@ def a_change(
         idempotency=idempotency,
         entry_ids=entry_ids,
         listing=listing,
+        calls=calls,
     )
+
+
+def a_call_row(
+    call_id: str,
+    version: int = 1,
+    *,
+    state: CallState = "active",
+    gateway: str = "sip",
+    direction: str = "inbound",
+    caller: str | None = "+12025550123",
+    callee: str | None = None,
+    started_at: Instant = T0,
+    settled_at: Instant | None = None,
+) -> CallRow:
+    """A row as a commit of its session at `version` writes it; its data names the version."""
+    state = state if settled_at is None else "ended"
+    data = b'{"id":"%b","version":%d}' % (call_id.encode(), version)
+    return CallRow(call_id, version, state, gateway, direction, caller, callee, started_at, settled_at, data)
 
 
 def a_tombstone(key: Key = KEY, *, rev: int, trail: Trail | None = None, due_at: Instant | None = None) -> Change:

@@ -24,6 +24,7 @@ class Noted:
         self.calls: list[tuple[str, str]] = []
         self.seconds: list[float] = []
         self.states: list[Status] = []
+        self.repeats: list[tuple[str, str]] = []
 
     def observe(self, tier: TierName, operation: str, outcome: str, seconds: float) -> None:
         assert tier == "warm"
@@ -33,6 +34,10 @@ class Noted:
     def breaker(self, tier: TierName, state: Status) -> None:
         assert tier == "warm"
         self.states.append(state)
+
+    def repeated(self, tier: TierName, operation: str, outcome: str) -> None:
+        assert tier == "warm"
+        self.repeats.append((operation, outcome))
 
 
 class Box:

@@ -24,8 +24,8 @@ ONE_LOOP: Final = pytest.mark.asyncio(loop_scope="module")
 FULL: Final = os.environ.get("TEST_PROFILE") == "full"
 FIRST_SECONDS: Final = 4.0
 """Any answer at all: two deadlines of a tier, and room."""
-LIST_SECONDS: Final = 6.0
-"""Lists have a deadline of their own, five seconds."""
+LIST_SECONDS: Final = 4.5
+"""Lists may take a quarter of their request's deadline, two and a half seconds, and room."""
 THEN_SECONDS: Final = 0.5
 """An answer that no deadline is waited out for: milliseconds, and room."""
 HEAL_SECONDS: Final = 10.0

@@ -138,3 +138,33 @@ async def _chunks(reader: StreamReader) -> bytes:
         body += (await reader.readexactly(size + 2))[:-2]
     await reader.readline()
     return body
+
+
+def on(method: str, part: str, then: Rule, *, times: int = 1) -> Rule:
+    """A rule for the first requests with this method and this in their target; others pass."""
+    left = times
+
+    async def rule(request: Message, pass_on: Pass) -> Message | bytes:
+        nonlocal left
+        if left and request.method == method and part in request.target:
+            left -= 1
+            return await then(request, pass_on)
+        return await pass_on(request)
+
+    return rule
+
+
+async def lost_after(request: Message, pass_on: Pass) -> Message:
+    await pass_on(request)
+    raise Cut
+
+
+async def lost_before(request: Message, pass_on: Pass) -> Message:
+    raise Cut
+
+
+def says(status: int, code: str, *headers: tuple[str, str]) -> Rule:
+    async def rule(request: Message, pass_on: Pass) -> Message:
+        return answer(status, code, *headers)
+
+    return rule

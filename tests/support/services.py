@@ -39,7 +39,8 @@ def service_url(name: str) -> str:
     Others use it too, now and later: keep to names of your own (a random database, prefix or bucket), and break
     nothing; `owned` gives a server to break. Skips or fails the test where the server is missing.
 
-    Args: name: `redis`, `redis-cluster`, `redis-sentinel`, `mongo`, `mongo-memory`, `s3`, `moto` or `toxiproxy`.
+    Args: name: `redis`, `redis-cluster`, `redis-sentinel`, `mongo`, `mongo-memory`, `s3`, `moto`, `toxiproxy` or
+            `livekit`.
     Returns: in the form that HOT_URL and WARM_URL take; for `s3` and `moto` see `s3_address`.
     """
     assert name in RECIPES, f"{name} is none of {', '.join(RECIPES)}"

@@ -13,7 +13,7 @@ from sessionmanager.tiers.cold import s3
 from sessionmanager.tiers.cold.protocol import Cold
 from sessionmanager.tiers.cold.s3 import open_s3
 from tests.support.s3_buckets import Bucket, a_bucket
-from tests.support.s3_line import Cut, Line, Message, Pass, Rule, a_line, answer
+from tests.support.s3_line import Cut, Line, Message, Pass, Rule, a_line, answer, lost_after, lost_before, on, says
 
 pytestmark = pytest.mark.server
 
@@ -42,38 +42,8 @@ async def cold(bucket: Bucket, line: Line) -> AsyncIterator[Cold]:
         yield cold
 
 
-def on(method: str, part: str, then: Rule, *, times: int = 1) -> Rule:
-    """A rule for the first requests with this method and this in their target; others pass."""
-    left = times
-
-    async def rule(request: Message, pass_on: Pass) -> Message | bytes:
-        nonlocal left
-        if left and request.method == method and part in request.target:
-            left -= 1
-            return await then(request, pass_on)
-        return await pass_on(request)
-
-    return rule
-
-
 TWICE = 2
 """The HTTP library repeats once what a broken connection has swallowed, unless it is a POST; decision 0023."""
-
-
-async def lost_after(request: Message, pass_on: Pass) -> Message:
-    await pass_on(request)
-    raise Cut
-
-
-async def lost_before(request: Message, pass_on: Pass) -> Message:
-    raise Cut
-
-
-def says(status: int, code: str, *headers: tuple[str, str]) -> Rule:
-    async def rule(request: Message, pass_on: Pass) -> Message:
-        return answer(status, code, *headers)
-
-    return rule
 
 
 # -- writes
@@ -247,6 +217,29 @@ async def test_a_body_that_breaks_off_is_never_short(cold: Cold, line: Line) -> 
     with pytest.raises(TierUnavailable):
         await cold.get(NAME)
     assert len(await cold.get(NAME)) == 100_000
+
+
+async def test_a_range_that_breaks_off_or_is_another_one_is_never_put_together(cold: Cold, line: Line) -> None:
+    await cold.put_once(NAME, LARGE)
+
+    async def breaks_off(request: Message, pass_on: Pass) -> bytes:
+        return (await pass_on(request)).raw()[:-1]
+
+    async def is_another(request: Message, pass_on: Pass) -> Message:
+        headers = tuple(("Range", "bytes=0-9") if name.lower() == "range" else (name, v) for name, v in request.headers)
+        return await pass_on(request._replace(headers=headers))
+
+    for wrong in (breaks_off, is_another):
+
+        async def one_range(request: Message, pass_on: Pass, wrong: Rule = wrong) -> Message | bytes:
+            last = (request.header("range") or "").endswith(f"-{len(LARGE) - 1}")
+            return await (wrong(request, pass_on) if last else pass_on(request))
+
+        line.rule = one_range
+        with pytest.raises(TierUnavailable):
+            await cold.get(NAME)
+    line.rule = None
+    assert await cold.get(NAME) == LARGE
 
 
 async def test_a_body_that_does_not_say_how_long_it_is_is_not_believed(cold: Cold, line: Line) -> None:

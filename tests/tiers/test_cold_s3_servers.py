@@ -106,6 +106,21 @@ async def _parts(bucket: Bucket, line: Line, size: int) -> int:
     return line.count("PUT", "partNumber")
 
 
+async def test_large_objects_are_read_in_ranges_several_at_once(bucket: Bucket) -> None:
+    data = bytes(range(256)) * (17 << 12)  # 17 MiB: three ranges
+    async with a_line(bucket.endpoint_url) as line:
+        async with open_s3(bucket.url, endpoint_url=line.url, multipart_bytes=PARTS_FROM) as cold:
+            await cold.put_once("t/large", data)
+            line.seen.clear()
+            assert await cold.get("t/large") == data
+        asked = [each.header("range") for each in line.seen if each.method == "GET"]
+    mib = 1 << 20
+    assert asked[0] is None, "what it is, and how long"
+    assert sorted(asked[1:], key=str) == [
+        f"bytes=0-{8 * mib - 1}", f"bytes={16 * mib}-{17 * mib - 1}", f"bytes={8 * mib}-{16 * mib - 1}",
+    ]  # fmt: skip
+
+
 async def test_class_and_encryption_are_asked_for_with_every_object(bucket: Bucket) -> None:
     async with a_line(bucket.endpoint_url) as line:
         async with open_s3(

@@ -85,6 +85,21 @@ async def test_an_operation_may_have_a_time_of_its_own() -> None:
     assert bench.noted.seconds == [pytest.approx(4.9)]
 
 
+@pytest.mark.parametrize(("left", "seconds"), [(10.0, 2.5), (2.0, 1.0), (0.6, 0.6), (100.0, 5.0)])
+@on_virtual_time
+async def test_a_long_operation_takes_a_quarter_of_its_request_and_never_less_than_others_do(
+    left: float, seconds: float
+) -> None:
+    bench = Bench()
+    for i in range(3):
+        bench.faulty.hold_before("slowly")
+        began = bench.loop.time()
+        with deadline(left), pytest.raises(TierUnavailable):
+            await bench.guard.read("slowly", bench.faulty.slowly())
+        assert bench.loop.time() - began == pytest.approx(seconds)
+        assert bench.guard.state()["failures"] == i + 1, "the tier had its time"
+
+
 @on_virtual_time
 async def test_a_read_ends_with_the_time_of_its_request() -> None:
     bench = Bench()

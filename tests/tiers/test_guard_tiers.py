@@ -19,15 +19,19 @@ from sessionmanager.tiers.guarded import GuardedCold, GuardedHot, GuardedWarm
 from sessionmanager.tiers.hot.memory import open_memory
 from sessionmanager.tiers.hot.protocol import Hot, Ring
 from sessionmanager.tiers.warm.protocol import Warm
+from sessionmanager.tiers.warm.sqlite import open_sqlite
 from tests.contracts.cold import NAME, ColdContract
 from tests.contracts.hot import HotContract, fill, rev_of
+from tests.contracts.warm import WarmContract
 from tests.support.faulty import Faulty
 from tests.support.hot_builders import AS_OF_SECONDS, KEY, a_copy
 from tests.support.virtual_loop import on_virtual_time
 
 pytestmark = pytest.mark.contract
 DOWN = TierUnavailable("hot")
-WRITES = {"commit", "put_body", "drop_bodies", "purge", "put_record", "note", "sweep", "put_once", "remove"}
+WRITES = {
+    "commit", "put_body", "drop_bodies", "purge", "put_record", "note", "sweep", "put_once", "remove", "claim_call",
+}  # fmt: skip
 
 
 class TestGuardedMemory(HotContract):
@@ -49,6 +53,17 @@ class TestGuardedMemory(HotContract):
             seconds[0] += more
 
         return go_on
+
+
+class TestGuardedSqlite(WarmContract):
+    @pytest.fixture
+    async def warm(self, tmp_path: Path) -> AsyncIterator[Warm]:
+        limits = WARM_LIMITS._replace(timeout_seconds=30.0, own_task=False)  # as `wiring.py` guards an embedded one
+        async with open_sqlite(f"sqlite:///{tmp_path}/warm.db", commit_in="loop") as warm:
+            guarded = GuardedWarm(warm, Guard("warm", limits))
+            yield guarded
+            assert await guarded.guard.drain(30.0) == 0
+            assert guarded.guard.state()["status"] == "ok"
 
 
 class TestGuardedDirectory(ColdContract):
@@ -116,8 +131,12 @@ def test_warms_clock_is_read_without_a_guard() -> None:
         def now(self) -> str:
             return "2026-11-21T12:00:00.000Z"
 
+        def clock_error(self) -> float:
+            return 0.25
+
     inner: Any = Clock()
-    assert GuardedWarm(inner, Guard("warm", WARM_LIMITS)).now() == "2026-11-21T12:00:00.000Z"
+    warm = GuardedWarm(inner, Guard("warm", WARM_LIMITS))
+    assert (warm.now(), warm.clock_error()) == ("2026-11-21T12:00:00.000Z", 0.25)
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Redis hot: the contract, bare and guarded, on each shape that a Redis has."""
+"""Redis hot: the contract, bare, guarded and through Toxiproxy, on each shape that a Redis has."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sessionmanager.tiers.hot.redis import open_redis
 from tests.contracts.hot import HotContract
 from tests.support.redis_servers import MAC_KEY, RedisKeys
 from tests.support.services import service_url
+from tests.support.toxiproxy import proxied
 
 pytestmark = pytest.mark.server
 
@@ -41,6 +42,17 @@ class TestRedis(HotContract):
         async with RedisKeys.open(url, prefix) as keys:
             yield keys.age
             await keys.remove()
+
+
+class TestRedisBehindToxiproxy(TestRedis):
+    @pytest.fixture
+    async def hot(self, url: str, prefix: str) -> AsyncIterator[Hot]:
+        async with (
+            proxied(service_url("toxiproxy"), url) as proxy,
+            open_redis(proxy.url(url), mac_key=MAC_KEY, prefix=prefix, timeout_seconds=2.0) as hot,
+        ):
+            await proxy.latency(1)
+            yield hot
 
 
 class TestRedisCluster(TestRedis):

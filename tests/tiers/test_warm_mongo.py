@@ -1,4 +1,4 @@
-"""Warm on MongoDB keeps the contract, bare and guarded, with linearizable reads and where a server has none."""
+"""Warm on MongoDB keeps the contract: bare, guarded, through Toxiproxy, and without linearizable reads."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import pytest
 
 from sessionmanager.tiers.guard import WARM_LIMITS, Guard
 from sessionmanager.tiers.guarded import GuardedWarm
+from sessionmanager.tiers.warm.mongo.tier import open_mongo
 from sessionmanager.tiers.warm.protocol import Warm
 from tests.contracts.warm import WarmContract
-from tests.support.mongo import LEAKS, a_warm
+from tests.support.mongo import LEAKS, a_database, a_warm
+from tests.support.services import service_url
+from tests.support.toxiproxy import proxied
 
 pytestmark = [pytest.mark.server, LEAKS]
 
@@ -19,6 +22,18 @@ class TestMongo(WarmContract):
     @pytest.fixture
     async def warm(self) -> AsyncIterator[Warm]:
         async with a_warm() as warm:
+            yield warm
+
+
+class TestMongoBehindToxiproxy(WarmContract):
+    @pytest.fixture
+    async def warm(self) -> AsyncIterator[Warm]:
+        async with (
+            a_database() as url,
+            proxied(service_url("toxiproxy"), url) as proxy,
+            open_mongo(proxy.url(url), standalone="allowed", counts_age_seconds=0.0) as warm,
+        ):
+            await proxy.latency(1)
             yield warm
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 from datetime import UTC, datetime
+from math import inf
+from typing import Any
 
 import bson.errors
 import pymongo.errors
@@ -17,7 +19,7 @@ from sessionmanager.tiers.warm.mongo import errors
 from sessionmanager.tiers.warm.mongo.clock import FRESH_SECONDS, LOOKS_KEPT, Clock
 from sessionmanager.tiers.warm.mongo.layout import ARRAYS, INDEXES, session_stem, stem, within
 from sessionmanager.tiers.warm.mongo.link import open_link
-from sessionmanager.tiers.warm.mongo.tier import open_mongo
+from sessionmanager.tiers.warm.mongo.tier import MongoWarm, open_mongo
 from sessionmanager.tiers.warm.mongo.trail import Numbers
 from sessionmanager.tiers.warm.mongo.url import read_url
 from sessionmanager.words import Key
@@ -48,6 +50,12 @@ def test_the_registry_finds_it(scheme: str) -> None:
 )
 def test_a_url_names_a_database_or_means_ours(url: str, database: str) -> None:
     assert read_url(url).database == database
+
+
+@pytest.mark.parametrize(("more", "repeats"), [("", False), ("?retryReads=true", True)])
+async def test_the_driver_repeats_no_read_unless_the_url_says_so(more: str, repeats: bool) -> None:
+    async with open_link(f"mongodb://127.0.0.1:1/{more}", pool_max=2, timeout_seconds=1.0) as link:
+        assert link.client.options.retry_reads is repeats
 
 
 @pytest.mark.parametrize(
@@ -241,6 +249,7 @@ async def test_the_clock_never_goes_back() -> None:
     clock.primary_changed()
     await clock.look()
     assert clock.now_ms() == before
+    assert clock.error_seconds == pytest.approx(5.0, abs=0.01), "so far it is ahead of the server"
     server.ours += 5.5
     assert clock.now_ms() == before + 500
 
@@ -258,6 +267,21 @@ async def test_a_new_primarys_clock_counts_at_once_and_the_old_ones_no_more() ->
     assert abs(clock.now_ms() - server.now_ms) <= 1
     running.cancel()
     await asyncio.wait([running])
+
+
+async def test_what_the_clock_may_be_off_by_is_anything_while_it_was_not_compared_lately() -> None:
+    server = Server()
+    clock = Clock(server.tell, server.monotonic)
+    server.there = server.back = 0.01
+    await clock.look()
+    nothing: Any = None
+    warm = MongoWarm(nothing, clock, nothing)
+    assert warm.clock_error() == pytest.approx(0.01)
+    server.ours += FRESH_SECONDS + 0.1
+    assert warm.clock_error() == inf
+    await clock.look()
+    clock.primary_changed()
+    assert warm.clock_error() == inf, "another server's clock counts, and nobody has looked at it yet"
 
 
 async def test_a_clock_that_was_not_compared_lately_says_so_and_goes_on() -> None:

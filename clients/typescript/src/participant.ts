@@ -47,8 +47,8 @@ export class Participant {
         private readonly home: Session,
         /** What the service last said of it. */
         public about: t.Participant,
-        /** Of the session when it joined. */
-        readonly version: number,
+        /** The whole answer: what it may identify itself with, and how it gets into its room. */
+        readonly joined: t.JoinAnswer,
     ) {}
 
     static async join(home: Session, body: t.JoinBody, options: JoinOptions): Promise<Participant> {
@@ -64,7 +64,7 @@ export class Participant {
             typeof token === "string"
                 ? new Session(home.manager.withToken(renewing(home, participant.id, token, seconds, began)), home.id)
                 : home;
-        const me = new Participant(session, home, participant, answer.version);
+        const me = new Participant(session, home, participant, answer);
         const lease = body.lease_seconds === undefined ? LEASE_SECONDS : body.lease_seconds;
         if (lease !== null) void me.keep((lease * 1000) / BEATS_A_LEASE);
         return me;
@@ -72,6 +72,11 @@ export class Participant {
 
     get id(): string {
         return this.about.id;
+    }
+
+    /** Of the session when it joined. */
+    get version(): number {
+        return this.joined.version;
     }
 
     /** Aborted when it takes part no longer, and nobody here has asked for it: it was taken out, the session has ended. */

@@ -7,19 +7,18 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
-from sessionmanager.core.feed.parts import Cut, Reason
+from sessionmanager.core.feed.parts import Cut, FeedLimits, Reason
 from sessionmanager.deadline import lift
 from sessionmanager.errors import Erased, NotFound, SessionManagerError
 
-HEARTBEAT_SECONDS: Final = 15.0
-"""The longest silence of a feed."""
 RECHECK_SECONDS: Final = 15.0
 """How often a token is looked at while its feed is open; and once more when it should be over."""
 SEND_SECONDS: Final = 30.0
 """How long one piece may take to go out; then the connection is cut."""
 RETRY_MS: Final = (1_000, 3_000)
-GOAWAY_RETRY_MS: Final = (500, 5_500)
 """When a reader is to come back; each is told a time of its own, lest all come at once."""
+GOAWAY_RETRY_MS_MIN: Final = 500
+"""The same for one that is sent away, and `goaway_seconds` more at most."""
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -114,6 +113,7 @@ async def follow(
     presence: Presence,
     good_for: Callable[[], Awaitable[float]],
     rng: random.Random,
+    limits: FeedLimits,
 ) -> End | None:
     """Give `out` what comes, until the feed ends (how: the answer) or the reader leaves (None).
 
@@ -123,7 +123,7 @@ async def follow(
     async with asyncio.timeout(None) as limit:
         alarm = _Alarm(source.interrupt, limit)
         try:
-            return await _follow(source, out, presence, good_for, rng, alarm)
+            return await _follow(source, out, presence, good_for, rng, limits, alarm)
         finally:
             alarm.stop()
 
@@ -134,10 +134,12 @@ async def _follow(
     presence: Presence,
     good_for: Callable[[], Awaitable[float]],
     rng: random.Random,
+    limits: FeedLimits,
     alarm: _Alarm,
 ) -> End | None:
     now = asyncio.get_running_loop().time
-    beat_at, check_at = now() + HEARTBEAT_SECONDS, now()
+    silence = limits.heartbeat_seconds
+    beat_at, check_at = now() + silence, now()
     while not presence.gone:
         if now() >= check_at:
             wait, end = await _recheck(good_for)
@@ -148,15 +150,15 @@ async def _follow(
         try:
             items = await source.take()
         except Cut as cut:
-            return _ended(cut.reason, rng)
+            return _ended(cut.reason, rng, limits)
         if presence.gone:
             return None
         alarm.sending_since = now()
         if items and await out.give(items):
-            beat_at = now() + HEARTBEAT_SECONDS
+            beat_at = now() + silence
         elif now() >= beat_at:
             await out.beat()
-            beat_at = now() + HEARTBEAT_SECONDS
+            beat_at = now() + silence
         alarm.sending_since = None
     return None
 
@@ -175,10 +177,10 @@ async def _recheck(good_for: Callable[[], Awaitable[float]]) -> tuple[float, End
         lift()  # the question had a deadline, which is not the feed's
 
 
-def _ended(reason: Reason, rng: random.Random) -> End:
+def _ended(reason: Reason, rng: random.Random, limits: FeedLimits) -> End:
     if reason == "erased":
         return _erased()
-    retry_ms = rng.randint(*GOAWAY_RETRY_MS)
+    retry_ms = GOAWAY_RETRY_MS_MIN + rng.randint(0, round(1000 * limits.goaway_seconds))
     detail = {
         "draining": "this replica stops: come back, after the last seq",
         "slow": "the reader does not keep up: come back, after the last seq",

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.live.following import RETRY_MS, SEND_SECONDS, Presence, Source, follow
 from sessionmanager.api.reply import RawHeaders
+from sessionmanager.core.feed.parts import FeedLimits
 from sessionmanager.deadline import lift
 
 MEDIA: Final = "text/event-stream"
@@ -56,6 +57,7 @@ class EventStream(Generic[T]):
         hello: bytes,
         last: Callable[[], dict[str, Any]],
         rng: random.Random,
+        limits: FeedLimits,
     ) -> None:
         self.raw_headers: RawHeaders = stream_headers()
         self._ex = ex
@@ -64,6 +66,7 @@ class EventStream(Generic[T]):
         self._hello = hello
         self._last = last
         self._rng = rng
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         presence = Presence(self._source.interrupt)
@@ -75,7 +78,7 @@ class EventStream(Generic[T]):
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             self._ex.answered()
             await out.say(b"retry: %d\n" % self._rng.randint(*RETRY_MS) + self._hello)
-            end = await follow(self._source, out, presence, self._ex.good_for, self._rng)
+            end = await follow(self._source, out, presence, self._ex.good_for, self._rng, self._limits)
             if end is not None:
                 members = {**end.members, **self._last()}
                 await out.say(frame(end.name, members, retry_ms=end.members.get("retry_ms")), last=True)

@@ -187,7 +187,8 @@ class _Connection:
             resync = resync_members(source, session)
             if resync is not None:
                 await self._text(_frame("resync", resync))
-            end = await follow(source, self, presence, self._good_for, self._owner.feeds.rng)
+            feeds = self._owner.feeds
+            end = await follow(source, self, presence, self._good_for, feeds.rng, feeds.limits)
             if end is None:
                 await requests  # it has ended; what went wrong in it is told here
             else:

@@ -9,11 +9,11 @@ from msgspec import UNSET, Raw, UnsetType
 
 from sessionmanager.api.context import Api, encode, session_key
 from sessionmanager.api.exchange import Exchange
-from sessionmanager.api.live.following import HEARTBEAT_SECONDS
 from sessionmanager.api.live.sse import EventStream, frame, stream_headers
 from sessionmanager.api.reply import Answer, Reply
 from sessionmanager.core.feed.naming import Event, cloud_event_of, is_one_of
 from sessionmanager.core.feed.parts import Ephemeral, Item, Line
+from sessionmanager.core.feed.seat import Seat
 from sessionmanager.core.feed.subscription import Subscription
 from sessionmanager.core.feed.tenant_subscription import Happened
 from sessionmanager.errors import FieldError, Malformed
@@ -44,6 +44,7 @@ class EventRoutes:
             hello=frame("hello", hello_of(source, ex.params["id"]), retry_ms=None) + resync_of(source, ex.params["id"]),
             last=lambda: {"after": source.after},
             rng=self._feeds.rng,
+            limits=self._feeds.limits,
         )
 
     async def tenant(self, ex: Exchange) -> Answer:
@@ -56,7 +57,7 @@ class EventRoutes:
             return Reply(200, b"", stream_headers())
         source = await self._feeds.follow_tenant(tenant, subject=ex.actor.subject, since=since)
         ids = _Ids(self._api, tenant)
-        hello = {"tenant": tenant, "after": ids.of(source.cursor), "heartbeat_seconds": HEARTBEAT_SECONDS}
+        hello = {"tenant": tenant, "after": ids.of(source.cursor), **_beats(source)}
         return EventStream(
             ex,
             source,
@@ -64,6 +65,7 @@ class EventRoutes:
             hello=frame("hello", hello),
             last=lambda: {"after": ids.of(source.cursor)},
             rng=self._feeds.rng,
+            limits=self._feeds.limits,
         )
 
     async def signal(self, ex: Exchange) -> Reply:
@@ -111,7 +113,12 @@ def seq_asked(ex: Exchange) -> int | None:
 
 def hello_of(source: Subscription, session: str) -> dict[str, Any]:
     """Where a feed begins, so that a reader that is cut before the first entry knows where to go on."""
-    return {"session": session, "after": source.after, "heartbeat_seconds": HEARTBEAT_SECONDS}
+    return {"session": session, "after": source.after, **_beats(source)}
+
+
+def _beats(source: Seat) -> dict[str, Any]:
+    """How long a feed is silent at most."""
+    return {"heartbeat_seconds": source.limits.heartbeat_seconds}
 
 
 def resync_members(source: Subscription, session: str) -> dict[str, Any] | None:

@@ -8,12 +8,13 @@ from sessionmanager.api.conditional import etag
 from sessionmanager.api.context import REPLAYED, Api, encode, receipt_reply, request_key, session_key, who
 from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.reply import Reply, json_reply
+from sessionmanager.api.routes.rooms import RoomAccess
 from sessionmanager.api.routes.tenants import NO_STORE
 from sessionmanager.core.command import Written
 from sessionmanager.core.tokens import Minted
 from sessionmanager.errors import FieldError, Forbidden, Invalid
 from sessionmanager.model import instants
-from sessionmanager.model.head import Participant
+from sessionmanager.model.head import Head, Participant
 from sessionmanager.model.participants import Join
 from sessionmanager.wire.participants import (
     FloorBody,
@@ -33,17 +34,18 @@ class ParticipantRoutes:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._participants = api.core.participants
+        self._access = RoomAccess(api)
 
     async def join(self, ex: Exchange) -> Reply:
         sent = await ex.read(JoinBody)
         key = session_key(ex)
-        joined = await self._participants.join(key, who(ex), self.wanted(sent), await request_key(ex))
+        joined = await self._participants.join(key, who(ex), self.wanted(ex, sent), await request_key(ex))
         person = joined.participant
         body = {
             "session_id": key.id,
             "version": joined.written.version,
             "participant": person,
-            **self.credentials(key, person, sent.token_seconds),
+            **await self.credentials(key, person, sent.token_seconds),
         }
         headers = [(b"etag", etag(joined.written.version)), NO_STORE]
         headers.append((b"location", f"/sessions/{key.id}/participants/{person.id}".encode()))
@@ -51,17 +53,23 @@ class ParticipantRoutes:
             headers.append(REPLAYED)
         return json_reply(201 if joined.fresh else 200, encode(body), *headers)
 
-    def wanted(self, sent: JoinBody) -> Join:
-        """A join as the core takes it."""
+    def wanted(self, ex: Exchange, sent: JoinBody) -> Join:
+        """A join as the core takes it. Raises Forbidden: whoever manages a room can take others out of it."""
+        manages = sent.role == "manager" and self._api.livekit.tokens is not None
+        if manages and ex.actor.roles.isdisjoint(("operator", "admin")):
+            raise Forbidden("only an operator joins as a manager of the room")
         role = sent.kind if sent.role is UNSET else sent.role
         new_id = self._participants.new_id()
         return Join(new_id, sent.kind, sent.identity, role, sent.lease_seconds, dict(sent.metadata))
 
-    def credentials(self, key: Key, person: Participant, seconds: int) -> dict[str, object]:
-        """What a participant identifies itself with: made anew for each answer, kept nowhere."""
+    async def credentials(
+        self, key: Key, person: Participant, seconds: int, head: Head | None = None
+    ) -> dict[str, object]:
+        """What a participant identifies itself with, here and in its room: made anew for each answer, kept nowhere."""
         minted = self._mint(key, person, seconds)
         expires_at = None if minted is None else instants.from_ms(minted.expires_at * 1000)
-        return {"token": minted and minted.token, "token_expires_at": expires_at, "livekit": None}
+        livekit = await self._access.of(key, person, head)
+        return {"token": minted and minted.token, "token_expires_at": expires_at, "livekit": livekit}
 
     def _mint(self, key: Key, person: Participant, seconds: int) -> Minted | None:
         return self._api.tokens.bound(key, person.id, person.epoch, ttl_seconds=seconds)
@@ -104,7 +112,9 @@ class ParticipantRoutes:
         minted = self._mint(key, person, sent.token_seconds)
         if minted is None:
             raise Forbidden("tokens are made by the identity provider: this service has no key to sign with")
-        body = {"token": minted.token, "token_expires_at": instants.from_ms(minted.expires_at * 1000)}
+        expires_at = instants.from_ms(minted.expires_at * 1000)
+        livekit = await self._access.of(key, person)
+        body = {"token": minted.token, "token_expires_at": expires_at, "livekit": livekit}
         return json_reply(201, encode(body), NO_STORE)
 
     async def claim(self, ex: Exchange) -> Reply:

@@ -88,7 +88,7 @@ class ResumeRoutes:
                 who(ex),
                 max_age_seconds=max_age,
                 lines=max(wanted, lines_for(asked) if asked else 0),
-                joining=None if sent.participant is None else self._participants.wanted(sent.participant),
+                joining=None if sent.participant is None else self._participants.wanted(ex, sent.participant),
                 request=await request_key(ex),
             )
         except SessionManagerError as error:
@@ -100,7 +100,7 @@ class ResumeRoutes:
             view = view._replace(stored=stored)  # the same head, decoded already
         self._api.metrics.resume(resumed.written.tier, "ok")
         newest = view._replace(lines=view.lines[-wanted:] if wanted else ())
-        joined = self._joined(key, resumed, sent)
+        joined = await self._joined(key, resumed, sent)
         body = self._render(key, newest, await self._hand_out(key, newest, sent), joined)
         if asked is not None:
             context = await self._contexts.of_view(key, view, asked)
@@ -127,12 +127,14 @@ class ResumeRoutes:
         before = lines[0].seq if lines else count + 1
         return Handed(lines, before - first, first - 1, before, True)
 
-    def _joined(self, key: Key, resumed: Resumed, sent: ResumeBody) -> dict[str, object]:
+    async def _joined(self, key: Key, resumed: Resumed, sent: ResumeBody) -> dict[str, object]:
         """Who has joined with this resume, and its credentials, new in each answer."""
         if sent.participant is None:
             return {"participant": None, "token": None, "livekit": None}
-        person = find(resumed.view.stored.head, participant_of(resumed.written.answer))
-        return {"participant": person, **self._participants.credentials(key, person, sent.participant.token_seconds)}
+        head = resumed.view.stored.head
+        person = find(head, participant_of(resumed.written.answer))
+        made = await self._participants.credentials(key, person, sent.participant.token_seconds, head)
+        return {"participant": person, **made}
 
     def _render(self, key: Key, view: View, handed: Handed, joined: dict[str, object]) -> bytes:
         head = view.stored.head

@@ -11,6 +11,7 @@ from msgspec import UNSET, Raw
 from sessionmanager.api.context import REPLAYED, Api, begin, encode, request_key, who
 from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.reply import Reply, json_reply
+from sessionmanager.api.routes.rooms import RoomAccess
 from sessionmanager.api.routes.tenants import NO_STORE
 from sessionmanager.core.feed.parts import Cut
 from sessionmanager.core.services.api_keys import ApiKey
@@ -54,6 +55,7 @@ class ServiceRegistryRoutes:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._registry = api.core.services.registry
+        self._access = RoomAccess(api)
 
     # -- the registry
 
@@ -182,7 +184,7 @@ class ServiceRegistryRoutes:
         core, request = self._api.core, await request_key(ex)
         fields = {"metadata": Raw(encode(sent.metadata))} if sent.metadata else {}
         key, written = await core.sessions.create(
-            ex.tenant, None, fields, (), who(ex), request, services=sent.required_services
+            ex.tenant, None, fields, (), who(ex), request, services=sent.required_services, room=core.rooms.exist
         )
         wanted = Join(core.participants.new_id(), "client", sent.user_identity, "client", None)
         after, person = await core.services.seating.expect(key, who(ex), wanted)
@@ -192,8 +194,9 @@ class ServiceRegistryRoutes:
         assert stored is not None, "a commit without a key is no replay"
         minted = self._api.tokens.bound(key, person.id, person.epoch, ttl_seconds=CLIENT_TOKEN_SECONDS)
         token = minted.token if minted is not None else None
+        livekit = await self._access.of(key, person)
         marks = (REPLAYED,) if written.replayed else ()
-        return json_reply(200, encode(_room_session(stored, token, sent.metadata)), NO_STORE, *marks)
+        return json_reply(200, encode(_room_session(stored, token, livekit, sent.metadata)), NO_STORE, *marks)
 
     async def _note(self, ex: Exchange, action: str) -> None:
         now = self._api.warm.now()
@@ -260,13 +263,16 @@ def _shown_key(key: ApiKey) -> dict[str, Any]:
     }
 
 
-def _room_session(stored: Stored, token: str | None, metadata: Mapping[str, str]) -> dict[str, Any]:
+def _room_session(
+    stored: Stored, token: str | None, livekit: Mapping[str, str] | None, metadata: Mapping[str, str]
+) -> dict[str, Any]:
     pulse, profile = stored.head.pulse, stored.head.profile
     return {
         "session_id": profile.id,
-        "room_name": profile.id,
-        "access_token": token,
-        "livekit_url": None,
+        "room_name": profile.id if livekit is None else livekit["room"],
+        "access_token": token if livekit is None else livekit["token"],
+        "session_token": token,
+        "livekit_url": None if livekit is None else livekit["url"],
         "status": THEIR_STATUSES[pulse.status],
         "required_services": profile.required_services,
         "registered_microservices": profile.registered_services,

@@ -23,10 +23,11 @@ from sessionmanager.api.context import (
 from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.pages import Pages
 from sessionmanager.api.reply import JSON, RawHeaders, Reply, json_reply
+from sessionmanager.api.routes.rooms import NO_ROOMS
 from sessionmanager.api.routes.services import until_ready
 from sessionmanager.core.command import Written
 from sessionmanager.core.reads import render_session, render_summary, within
-from sessionmanager.errors import FieldError, Invalid, Malformed
+from sessionmanager.errors import FieldError, Invalid, Malformed, NotFound
 from sessionmanager.fields import SETTABLE
 from sessionmanager.model.listing import LOOKUP_FIELDS, metadata_term, term
 from sessionmanager.tiers.warm.protocol import ListQuery, Position
@@ -55,6 +56,8 @@ class SessionRoutes:
     async def create(self, ex: Exchange) -> Reply:
         seconds = ex.query(CreateSession).wait_seconds
         sent = await ex.read(NewSession)
+        if sent.room and not self._api.core.rooms.exist:
+            raise Invalid([FieldError("/room", NO_ROOMS)])
         body = await ex.body()
         members = _members.decode(msgspec.json.format(body, indent=-1)) if body else {}
         fields = {name: members[name] for name in SETTABLE if name in members}
@@ -66,6 +69,7 @@ class SessionRoutes:
             who(ex),
             await request_key(ex),
             sent.required_services,
+            room=sent.room,
         )
         if seconds and sent.required_services:
             await until_ready(self._api, ex, key, seconds)
@@ -176,7 +180,10 @@ class SessionRoutes:
         if len(given) != 1:
             errors = [FieldError(f"query/{name}", "give exactly one of these") for name in LOOKUP_FIELDS]
             raise Malformed(f"give exactly one of {', '.join(LOOKUP_FIELDS)}", errors)
-        stored = await self._sessions.lookup(ex.tenant, *given[0])
+        try:
+            stored = await self._sessions.lookup(ex.tenant, *given[0])
+        except NotFound:
+            stored = await self._api.core.calls.last_session(ex.tenant, *given[0])
         headers = tier_headers("warm", began)
         return json_reply(200, render_summary(stored), (b"etag", etag(stored.version)), *headers)
 

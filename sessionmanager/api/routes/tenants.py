@@ -19,7 +19,7 @@ from sessionmanager.model.change import Trail
 from sessionmanager.model.roles import ALL_TENANTS, Actor, check_tenant
 from sessionmanager.tiers.warm.protocol import TrailQuery
 from sessionmanager.wire.queries import ListAudit, RevokeTokens
-from sessionmanager.wire.requests import TenantSettings, TokenBody
+from sessionmanager.wire.requests import ResumeWithin, TenantSettings, TokenBody
 from sessionmanager.words import Key
 
 NO_STORE = (b"cache-control", b"no-store")
@@ -104,7 +104,7 @@ class TenantRoutes:
             raise Malformed("path/tenant: not the name of a tenant", [FieldError("path/tenant", "a tenant's name")])
         sent = await ex.read(TenantSettings)
         settings = tenants.TenantSettings(
-            resume_policy=sent.resume_policy,
+            resume_policy=_policy(sent),
             max_age_seconds=sent.max_age_seconds,
             archive_after_days=sent.archive_after_days,
             retention_days=sent.retention_days,
@@ -143,6 +143,12 @@ class TenantRoutes:
 
 def _settings(settings: tenants.TenantSettings, *headers: tuple[bytes, bytes]) -> Reply:
     return json_reply(200, encode(settings), *headers)
+
+
+def _policy(sent: TenantSettings) -> tenants.ResumePolicy | None:
+    """The policy as the core takes it."""
+    policy = sent.resume_policy
+    return tenants.ResumeWithin(resume_within=policy.resume_within) if isinstance(policy, ResumeWithin) else policy
 
 
 def _marks(begun: Begun) -> tuple[tuple[bytes, bytes], ...]:

@@ -30,7 +30,7 @@ def log_rows(api: Api) -> tuple[Route, ...]:
             request=requests.AppendBody,
             headers=KEY,
             answers=(receipt, Shown(200, "Nothing was new", answers.Receipt, headers=WRITE_HEADERS)),
-            errors=(*ONE, e.IllegalTransition, e.TooLarge, *WRITE),
+            errors=(*ONE, e.IllegalTransition, e.FloorLost, e.TooLarge, *WRITE),
         ),
         Route(
             method="GET",

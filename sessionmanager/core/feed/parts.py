@@ -20,7 +20,8 @@ class FeedLimits(NamedTuple):
     before it is sent to read pages of its own. page: of those. slow_seconds: how long a reader that once kept up may be
     behind. bell_poll_seconds, poll_seconds: the longest time between two looks into warm, with the doorbell and while
     it cannot be heard; each turn takes between half of it and all of it. catch_ups: pages read at once.
-    tenant_sessions: moved sessions that a tenant's feed looks at in one go.
+    tenant_sessions: moved sessions that a tenant's feed looks at in one go. heartbeat_seconds: the longest silence.
+    goaway_seconds: over so long a time those who are sent away come back, lest all come at once.
     """
 
     streams_max: int = 5_000
@@ -37,6 +38,8 @@ class FeedLimits(NamedTuple):
     catch_ups_max: int = 16
     tenant_poll_seconds: float = 1.0
     tenant_sessions_max: int = 5_000
+    heartbeat_seconds: float = 15.0
+    goaway_seconds: float = 5.0
 
 
 class Line(NamedTuple):

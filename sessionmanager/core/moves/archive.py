@@ -1,7 +1,7 @@
 """Archive: the body of a session that nobody needs moves to cold; a stub stays in warm.
 
 1. offload every sealed body   2. intent: the object's name, by compare-and-set   3. put the body (parts and tail), read
-it back   4. list warm's bodies   5. the stub by compare-and-set, only if `rev` is still that of the body   6. look
+it back   4. list warm's bodies   5. the stub by compare-and-set, only if the body is still the session's   6. look
 again, delete what warm still holds   7. let the intent go; where it names the object of an earlier archive, the
 collector removes that first, once no upload of it can land any more.
 
@@ -99,7 +99,7 @@ class Archiver:
         # Crash here: the object lies in cold, nothing points to it; `collect.py` removes it.
         listed = await self._warm.list_bodies(key)
         pointer = _pointer(put, canonical, tail, intent_id)
-        stub = await self._ledger.amend(key, self._stub(stored.rev, intent_id, pointer))
+        stub = await self._ledger.amend(key, self._stub(stored, intent_id, pointer))
         return listed if stub is not None else None
 
     def _wanted(self, stored: Stored) -> bool:
@@ -118,15 +118,15 @@ class Archiver:
         return decide
 
     async def _whole(self, key: Key, declared: Stored) -> tuple[Stored | None, tuple[StoredEntry, ...]]:
-        """The body at the rev of the declaration, or None where the session has moved on meanwhile."""
+        """The body as it was declared, or None where the session has moved on meanwhile."""
         loaded = await self._warm.load(key, tail=declared.head.tail_count)
-        whole = loaded.stored.rev == declared.rev and len(loaded.tail) == declared.head.tail_count
+        whole = _is_body_of(declared, loaded.stored) and len(loaded.tail) == declared.head.tail_count
         return (loaded.stored, loaded.tail) if whole else (None, ())
 
-    def _stub(self, rev: int, intent_id: str, pointer: Ref) -> Callable[[Stored, Instant], Amendment | None]:
+    def _stub(self, body: Stored, intent_id: str, pointer: Ref) -> Callable[[Stored, Instant], Amendment | None]:
         def decide(stored: Stored, now: Instant) -> Amendment | None:
             head = stored.head
-            if stored.rev != rev or not holds_intent(head, "archive", intent_id):
+            if not _is_body_of(body, stored) or not holds_intent(head, "archive", intent_id):
                 return None  # a commit came between; the body in cold is old, and its intent is given up
             work = Work(
                 tail_first_seq=head.work.tail_first_seq,
@@ -142,6 +142,23 @@ class Archiver:
             )
 
         return decide
+
+
+def _is_body_of(body: Stored, newest: Stored) -> bool:
+    """Whether the body that was read is still that of the newest head: nothing of it has changed, whatever `rev` says.
+
+    A kept answer or a cleaned up intent moves `rev` and nothing that lies in the object; were the archive to begin anew
+    for it, callers who ask often enough would keep it from ever ending, one object after another.
+    """
+    if newest.tombstone is not None or newest.placement != body.placement or newest.version != body.version:
+        return False
+    same = all(newest.parts.get(name) == body.parts.get(name) for name in DROPPED_PARTS)
+    return same and _lasting(newest.head.work) == _lasting(body.head.work)
+
+
+def _lasting(work: Work) -> Work:
+    """What of `work` describes the body: all but what a stub has anew, and what only says what is owed when."""
+    return replace(work, intents=(), due_at=None, listed_at=None, archive_asked_by=None, held_until=None)
 
 
 def _object_of(ref: Ref | None) -> tuple[str, ...]:

@@ -3,7 +3,8 @@
 1. tombstone by compare-and-set: the session's keys, parts and lines go in the same commit, so that late uploads, old
 object versions and backups of cold are noise at once   2. drop hot for ever and wait one lease: no trusted copy is left
 3. answer 202   4. a line in the erasure ledger in cold   5. what is left in warm   6. the objects   7. an upload
-deadline later, the objects again   8. the receipt is `complete`. Steps 4 to 8 are the worker's, each safe to repeat.
+deadline later, the objects again, and hot once more: step 2 may have found it away, and a replica of it may have come
+to power without the drop   8. the receipt is `complete`. Steps 4 to 8 are the worker's, each safe to repeat.
 """
 
 from __future__ import annotations
@@ -74,8 +75,10 @@ class Eraser:
         sleep: Callable[[float], Awaitable[None]],
         policy_of: Callable[[str], Policy],
         upload_deadline_seconds: float,
+        forget_beside: Callable[[Key], Awaitable[None]],
     ) -> None:
-        """lease_seconds: of hot copies. upload_deadline_seconds: how long a put under way may still land."""
+        """lease_seconds: of hot copies. upload_deadline_seconds: how long a put under way may still land.
+        forget_beside: takes away what lies in warm beside the session and names it."""
         self._ledger = ledger
         self._warm = warm
         self._bodies = bodies
@@ -84,6 +87,7 @@ class Eraser:
         self._sleep = sleep
         self._policy_of = policy_of
         self._upload_deadline_seconds = upload_deadline_seconds
+        self._forget_beside = forget_beside
 
     async def begin(self, key: Key, who: Who, request: RequestKey | None) -> Begun:
         """Steps 1 and 2. Raises NotFound; Erased, except for a repeat with the same key, which is answered again;
@@ -139,7 +143,8 @@ class Eraser:
         raise Contended
 
     async def finish(self, key: Key) -> None:
-        """Steps 4 to 8, as far as they are due. Cost: one list and one remove an object."""
+        """Steps 4 to 8, as far as they are due. Raises TierUnavailable, hot's too: nothing is complete before each tier
+        has said that it holds nothing. Cost: one list and one remove an object."""
         stored = (await self._warm.load(key)).stored
         tombstone = stored.tombstone
         if tombstone is None or tombstone.done:
@@ -151,6 +156,7 @@ class Eraser:
         await self._bodies.put_object(f"erasures/{session}", line)
         # Crash here: the ledger has its line; putting the same line again is fine.
         await self._warm.purge(key)
+        await self._forget_beside(key)
         removed = tombstone.removed_objects + await self._remove_objects(key)
         # Crash here: some or all objects are gone; the next run removes the rest.
         again_at = instants.plus(tombstone.erased_at, self._upload_deadline_seconds)
@@ -158,6 +164,8 @@ class Eraser:
         if now < again_at:
             await self._move_on(key, stored.rev, replace(tombstone, removed_objects=removed), again_at)
             return
+        await self._ledger.hot.drop_for_ever(key)
+        # Crash here: nothing is left anywhere, and the receipt says `pending`; the next run looks and says so.
         done = replace(receipt, status="complete", completed_at=now, removed_objects=removed)
         await self._keep(key.tenant, done)
         # Crash here: the receipt is complete, the tombstone not; the next run finds nothing to remove and says so.

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 from msgspec import Struct
 
+from sessionmanager.core.rooms.access import RoomTokens
 from sessionmanager.core.services.endpoints import NotAllowed, parse
 from sessionmanager.core.services.outgoing import CallFailed, Outgoing, Reply
 from sessionmanager.core.services.registry import Service
@@ -27,7 +28,7 @@ _encode = msgspec.json.Encoder().encode
 
 class Asked(NamedTuple):
     """Who is asked into which session. pid, epoch: the participant that the token speaks for. name: of this request,
-    the same however often it is sent."""
+    the same however often it is sent. room: whether the session has one."""
 
     key: Key
     type: str
@@ -36,6 +37,7 @@ class Asked(NamedTuple):
     pid: str
     epoch: int
     name: str
+    room: bool = False
 
 
 class Calls(Protocol):
@@ -72,22 +74,30 @@ _said = msgspec.json.Decoder(_Said)
 
 
 class HttpCalls:
-    """Over HTTP. mint: makes the token of a participant; None = tokens come from elsewhere."""
+    """Over HTTP. mint: makes the token of a participant; None = tokens come from elsewhere. rooms: makes those that let
+    it into a room; None = there are no rooms."""
 
-    def __init__(self, outgoing: Outgoing, mint: Callable[[Key, str, int], str | None]) -> None:
+    def __init__(
+        self, outgoing: Outgoing, mint: Callable[[Key, str, int], str | None], rooms: RoomTokens | None = None
+    ) -> None:
         self._outgoing = outgoing
         self._mint = mint
+        self._rooms = rooms
 
     async def join(self, service: Service, asked: Asked) -> Answer:
-        """The token is made for this request and kept nowhere. The endpoint is checked before it is sent."""
+        """Tokens are made for this request and kept nowhere. The endpoint is checked before they are sent."""
+        access = None
+        if self._rooms is not None and asked.room:
+            access = self._rooms.mint(asked.key, asked.pid, asked.service, "service", asked.type)
         body = {
             "session_id": asked.key.id,
-            "room_name": asked.key.id,
+            "room_name": asked.key.id if access is None else access.room,
             "service_id": asked.service,
             "type": asked.type,
             "participant_id": asked.pid,
             "token": self._mint(asked.key, asked.pid, asked.epoch),
-            "livekit_url": None,
+            "livekit_url": access and access.url,
+            "access_token": access and access.token,
         }
         headers = {"Idempotency-Key": asked.name}
         try:

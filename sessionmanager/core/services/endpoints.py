@@ -26,8 +26,11 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 LOOPBACK: Final = ("localhost", "127.0.0.0/8", "::1/128")
 """What is listed where the service itself can be reached from this machine alone, and nothing else is said."""
-# Addresses that carry another one within: a gateway would send us to that one.
-_CARRIERS: Final = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("2002::/16"))
+_UNICAST: Final = ipaddress.ip_network("2000::/3")
+"""All that is public of IPv6 lies here; what is beyond it passes for global in places (`::127.0.0.1`, `fec0::1`)."""
+_SPECIAL: Final = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2002::/16")))
+"""Networks of RFC 6890 and RFC 7526 that some Pythons take for public. An address of the last carries another one
+within, and a gateway would send us to that one."""
 
 
 class NotAllowed(ValueError):
@@ -128,7 +131,7 @@ class Endpoints:
         listed = [self._is_in_network(address) for address in known]
         if not self._is_named(endpoint.host) and not all(listed):
             raise NotAllowed("a host that is listed in SERVICE_ENDPOINTS")
-        if not all(inside or _is_public(address) for inside, address in zip(listed, known, strict=True)):
+        if not all(inside or is_public(address) for inside, address in zip(listed, known, strict=True)):
             raise NotAllowed("a host with public addresses, or with such as SERVICE_ENDPOINTS lists as a network")
         if endpoint.scheme == "http" and not all(listed):
             raise NotAllowed("https: over http a token goes only to networks that SERVICE_ENDPOINTS lists")
@@ -141,5 +144,9 @@ class Endpoints:
         return any(address in network for network in self._networks)
 
 
-def _is_public(address: Address) -> bool:
-    return address.is_global and not address.is_multicast and not any(address in carrier for carrier in _CARRIERS)
+def is_public(address: Address) -> bool:
+    """Whether everybody may have it: the one answer to that, for services and for webhooks. An address of IPv4 within
+    one of IPv6 was taken out before (`address_of`)."""
+    if not address.is_global or address.is_multicast or any(address in network for network in _SPECIAL):
+        return False
+    return isinstance(address, ipaddress.IPv4Address) or address in _UNICAST

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 import httpx2
 
 from sessionmanager.core.services.endpoints import Endpoint, Endpoints, NotAllowed
+from sessionmanager.tracing.spans import span, told_headers
 
 CALL_SECONDS: Final = 10.0
 """A whole request, from the name to the last byte."""
@@ -94,7 +95,8 @@ class Outgoing:
         try:
             async with self._at_once, asyncio.timeout(self._seconds):
                 address = await self.check(endpoint)
-                return await self._exchange(method, endpoint, address, path, body, headers or {})
+                with span(method, "client"):
+                    return await self._exchange(method, endpoint, address, path, body, headers or {})
         except NotAllowed:
             raise CallFailed("not-allowed") from None
         except TimeoutError:
@@ -114,6 +116,7 @@ class Outgoing:
         host = f"[{address}]" if ":" in address else address
         url = f"{endpoint.scheme}://{host}:{endpoint.port}{endpoint.path}{path}"
         given = {"Host": endpoint.authority, "Accept": "application/json", "Accept-Encoding": "identity", **headers}
+        given |= told_headers()
         if body is not None:
             given["Content-Type"] = "application/json"
         # The certificate is that of the name, wherever the connection goes.

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
 from sessionmanager.core.ledger import Ledger
+from sessionmanager.core.rooms.access import RoomTokens
 from sessionmanager.core.services.calls import Calls, HttpCalls, NoCalls
 from sessionmanager.core.services.endpoints import Endpoint, Endpoints, NotAllowed
 from sessionmanager.core.services.monitor import POLL_SECONDS, Monitor
@@ -14,6 +15,7 @@ from sessionmanager.core.services.outgoing import Outgoing
 from sessionmanager.core.services.registry import Registry, Times
 from sessionmanager.core.services.seating import Seating
 from sessionmanager.core.tokens import TokenMinter
+from sessionmanager.model.head import Head
 from sessionmanager.model.services import Rules, ServiceRules
 from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.words import Key
@@ -62,15 +64,18 @@ class Outside(NamedTuple):
     check: Check = check_nothing
 
 
-def outside_of(listed: Sequence[str], tokens: TokenMinter) -> tuple[Outside, Outgoing]:
-    """Over HTTP, to what is listed; the second is to be closed. Raises ValueError for an entry that says nothing."""
+def outside_of(listed: Sequence[str], tokens: TokenMinter, rooms: RoomTokens | None = None) -> tuple[Outside, Outgoing]:
+    """Over HTTP, to what is listed; the second is to be closed. rooms: lets those who are asked into a session's room.
+
+    Raises ValueError for an entry that says nothing.
+    """
     outgoing = Outgoing(Endpoints(listed))
 
     def mint(key: Key, pid: str, epoch: int) -> str | None:
         minted = tokens.bound(key, pid, epoch, ttl_seconds=TOKEN_SECONDS)
         return minted.token if minted is not None else None
 
-    return Outside(HttpCalls(outgoing, mint), outgoing.check), outgoing
+    return Outside(HttpCalls(outgoing, mint, rooms), outgoing.check), outgoing
 
 
 class ServiceSettings(NamedTuple):
@@ -78,6 +83,10 @@ class ServiceSettings(NamedTuple):
 
     rules: ServiceRules = ServiceRules()
     times: Times = Times()
+
+
+async def _nothing(key: Key, head: Head) -> None:
+    """Where there are no rooms."""
 
 
 class Services(NamedTuple):
@@ -96,10 +105,13 @@ def build_services(
     settings: ServiceSettings,
     client_seconds: float,
     new_pid: Callable[[], str],
+    prepare: Callable[[Key, Head], Awaitable[object]] | None = None,
 ) -> Services:
-    """The parts over an open warm tier."""
+    """The parts over an open warm tier. prepare: has a session's room opened before somebody is asked into it."""
     registry = Registry(warm, settings.times)
-    seating = Seating(ledger, registry, outside.calls, client_seconds=client_seconds, new_pid=new_pid)
+    seating = Seating(
+        ledger, registry, outside.calls, client_seconds=client_seconds, new_pid=new_pid, prepare=prepare or _nothing
+    )
     poll_seconds = min(POLL_SECONDS, settings.times.health / 2)
     monitor = Monitor(warm, registry, seating, outside.calls, poll_seconds=poll_seconds)
     return Services(registry, seating, monitor, outside.check)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
 from typing import Final
 
@@ -38,7 +38,8 @@ log = structlog.get_logger()
 
 
 class Seating:
-    """One a process; `close` before the ledger drains. client_seconds: how long a session waits for a client."""
+    """One a process; `close` before the ledger drains. client_seconds: how long a session waits for a client. prepare:
+    awaited before an instance is told, so that there is a room for it to come into; must not raise."""
 
     def __init__(
         self,
@@ -48,12 +49,14 @@ class Seating:
         *,
         client_seconds: float,
         new_pid: Callable[[], str],
+        prepare: Callable[[Key, Head], Awaitable[object]],
     ) -> None:
         self._ledger = ledger
         self._registry = registry
         self._calls = calls
         self._client_seconds = client_seconds
         self._new_pid = new_pid
+        self._prepare = prepare
         self._telling: set[asyncio.Task[None]] = set()
         self._of_tenant = Counter[str]()
         self._closed = False
@@ -141,9 +144,10 @@ class Seating:
         if self._closed or full or person is None or seat.service is None:
             return
         name = services.effect_name(key, seat)
-        asked = Asked(key, seat.type, seat.asked_version, seat.service, person.id, person.epoch, name)
+        has_room = head.detail.room is not None
+        asked = Asked(key, seat.type, seat.asked_version, seat.service, person.id, person.epoch, name, has_room)
         # A context of its own: the deadline of whoever woke the worker is not the call's.
-        task = asyncio.get_running_loop().create_task(self._told(asked), context=Context())
+        task = asyncio.get_running_loop().create_task(self._told(asked, head), context=Context())
         self._telling.add(task)
         self._of_tenant[key.tenant] += 1
 
@@ -155,8 +159,9 @@ class Seating:
 
         task.add_done_callback(done)
 
-    async def _told(self, asked: Asked) -> None:
+    async def _told(self, asked: Asked, head: Head) -> None:
         try:
+            await self._prepare(asked.key, head)
             await self.tell(asked)
         except SessionManagerError as error:
             log.warning("services.not_told", error=type(error).__name__)

@@ -6,6 +6,7 @@ Timers, resumes and creates ask without a wait. Another replica's change is seen
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from typing import Final, Literal
 
@@ -26,7 +27,6 @@ REFRESH_DEADLINE_SECONDS: Final = 8.0
 TRIES: Final = 5
 _PAGE: Final = 200
 
-ResumePolicy = Literal["new", "resume_open", "resume_last"]
 
 log = structlog.get_logger()
 
@@ -38,12 +38,21 @@ class Quotas(Struct, frozen=True, kw_only=True, omit_defaults=True):
     requests_per_second: float | None = None
 
 
+class ResumeWithin(Struct, frozen=True, kw_only=True):
+    """A later call goes on with a session of the same party that was active within so many seconds."""
+
+    resume_within: float
+
+
+ResumePolicy = Literal["new", "always"] | ResumeWithin
+
+
 class TenantSettings(Struct, frozen=True, kw_only=True):
     """What a tenant may choose; None = the service's own.
 
-    resume_policy: what a call from somebody with a session does. max_age_seconds: how old a session may be to be
-    resumed. archive_after_days: quiet for so long, its body moves to cold. retention_days: ended for so long, it is
-    erased.
+    resume_policy: whether a later call of the same party goes on with its session. max_age_seconds: how old a session
+    may be to be resumed. archive_after_days: quiet for so long, its body moves to cold. retention_days: ended for so
+    long, it is erased.
     """
 
     resume_policy: ResumePolicy | None = None
@@ -61,6 +70,8 @@ class _Kept(Struct, frozen=True, kw_only=True):
     put_at: Instant
 
 
+_OLD_POLICY: Final = re.compile(rb'"resume_policy":"resume_(?:open|last)"')
+"""Words of the policy before calls were there to read it; a record may still have them."""
 _encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(_Kept)
 NONE: Final = TenantSettings()
@@ -98,13 +109,18 @@ class Tenants:
         """How old a session may be to be resumed, where the caller does not say; None = for ever."""
         return self.own(tenant).max_age_seconds or self.defaults.max_age_seconds
 
-    def resume_policy(self, tenant: str) -> ResumePolicy:
-        """What a call from somebody with a session does."""
-        return self.own(tenant).resume_policy or self.defaults.resume_policy or "resume_open"
+    def resume_policy(self, tenant: str) -> Literal["new", "always"] | float:
+        """Whether a later call of the same party goes on with its session: `new` = never, `always`, or so many seconds
+        after it was active last."""
+        policy = self.own(tenant).resume_policy or self.defaults.resume_policy or "new"
+        return policy.resume_within if isinstance(policy, ResumeWithin) else policy
 
     def quotas(self, tenant: str) -> Quotas:
         """The bounds that hold for the tenant."""
-        own, ours = self.own(tenant).quotas, self.defaults.quotas
+        kept, ours = self._known.get(tenant), self.defaults.quotas
+        if kept is None:
+            return ours
+        own = kept.settings.quotas
         rate = own.requests_per_second
         return Quotas(
             sessions=ours.sessions if own.sessions is None else own.sessions,
@@ -201,6 +217,6 @@ class Tenants:
 
 def _read(record: Record) -> _Kept:
     try:
-        return _decoder.decode(record.data)
+        return _decoder.decode(_OLD_POLICY.sub(rb'"resume_policy":"always"', record.data, count=1))
     except msgspec.MsgspecError as error:
         raise DataCorrupt("stored settings do not read as such") from error

@@ -1,8 +1,13 @@
 """Dead letters: lines that a hook could not be given. They name the line and hold none of it; replaying reads the log,
-so that what was erased or redacted meanwhile is not sent."""
+so that what was erased or redacted meanwhile is not sent.
+
+Beside each lies a pointer, by its session's hash: an erasure finds the letters of one session without reading those of
+all others. The pointer is written before its letter and goes after it.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
 import msgspec
@@ -11,12 +16,13 @@ from msgspec import Struct
 from sessionmanager.core.feed.naming import Event
 from sessionmanager.core.webhooks.messages import message_id
 from sessionmanager.core.webhooks.parts import PAGE, Lost, put
-from sessionmanager.errors import DataCorrupt
+from sessionmanager.errors import Contended, DataCorrupt
 from sessionmanager.model import instants
 from sessionmanager.tiers.warm.protocol import Record, Warm
-from sessionmanager.words import Instant
+from sessionmanager.words import Instant, Key
 
 KIND: Final = "webhook-letter"
+POINTER_KIND: Final = "webhook-letter-of"
 
 
 class Letter(Struct, frozen=True, kw_only=True):
@@ -97,16 +103,29 @@ class Letters:
 
         Raises TierUnavailable, OutcomeUnknown.
         """
-        until = instants.plus(self._warm.now(), self._keep_seconds)
+        until, name = instants.plus(self._warm.now(), self._keep_seconds), f"{hook_id}/{letter.id}"
         try:
-            await put(self._warm, tenant, KIND, f"{hook_id}/{letter.id}", _encode(letter), rev=rev, expires_at=until)
+            await self._point(tenant, letter.session, name, until)
+            # Crash here: a pointer to no letter; it goes with its time, or with the session.
+            await put(self._warm, tenant, KIND, name, _encode(letter), rev=rev, expires_at=until)
         except Lost:
             return  # written before a crash, or by whoever is in charge now
 
-    async def drop(self, tenant: str, hook_id: str, letter_id: str, rev: int) -> None:
+    async def _point(self, tenant: str, session: str, name: str, until: Instant) -> None:
+        pointer = f"{_hashed(session)}/{name}"
+        found = await self._warm.get_record(tenant, POINTER_KIND, pointer)
+        rev = found.rev if found is not None else 0
+        await put(self._warm, tenant, POINTER_KIND, pointer, b"{}", rev=rev, expires_at=until)
+
+    async def drop(self, tenant: str, hook_id: str, letter: Letter, rev: int) -> None:
         """Take one away. Raises TierUnavailable, OutcomeUnknown."""
+        name = f"{hook_id}/{letter.id}"
         try:
-            await put(self._warm, tenant, KIND, f"{hook_id}/{letter_id}", None, rev=rev)
+            await put(self._warm, tenant, KIND, name, None, rev=rev)
+            pointer = f"{_hashed(letter.session)}/{name}"
+            found = await self._warm.get_record(tenant, POINTER_KIND, pointer)
+            if found is not None:
+                await put(self._warm, tenant, POINTER_KIND, pointer, None, rev=found.rev)
         except Lost:
             return
 
@@ -114,7 +133,32 @@ class Letters:
         """Take all of a hook's away."""
         while page := await self.records(tenant, hook_id):
             for letter, rev in page:
-                await self.drop(tenant, hook_id, letter.id, rev)
+                await self.drop(tenant, hook_id, letter, rev)
+
+
+async def forget_letters(warm: Warm, key: Key) -> None:
+    """Take away the letters of one session, of all hooks of its tenant: they name it. For an erasure.
+
+    Raises TierUnavailable, OutcomeUnknown; Contended: one is being sent again at this moment. Cost: one read of warm,
+    and two more with two writes for each letter.
+    """
+    prefix, after = f"{_hashed(key.id)}/", ""
+    while page := await warm.list_records(key.tenant, POINTER_KIND, after=after, prefix=prefix, limit=PAGE):
+        after = page[-1].id
+        for pointer in page:
+            name = pointer.id.removeprefix(prefix)
+            letter = await warm.get_record(key.tenant, KIND, name)
+            try:
+                if letter is not None:
+                    await put(warm, key.tenant, KIND, name, None, rev=letter.rev)
+                # Crash here: the letter is gone, its pointer is left; the next run takes it away.
+                await put(warm, key.tenant, POINTER_KIND, pointer.id, None, rev=pointer.rev)
+            except Lost:
+                raise Contended from None
+
+
+def _hashed(session: str) -> str:
+    return hashlib.blake2b(session.encode(), digest_size=16).hexdigest()
 
 
 def _read(record: Record) -> Letter:

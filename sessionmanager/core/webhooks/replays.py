@@ -66,6 +66,6 @@ async def _again(letter: Letter, rev: int, lane: Lane, letters: Letters, outbox:
                 return False
             lane.post.pace.delivered()
         # Crash here: it was sent, and is sent once more when the wish is taken up again.
-        await letters.drop(hook.tenant, hook.id, letter.id, rev)
+        await letters.drop(hook.tenant, hook.id, letter, rev)
         lane.post.letters -= 1
         return True

@@ -24,6 +24,7 @@ from botocore import handlers
 from sessionmanager.errors import TierUnavailable
 from sessionmanager.tiers.cold.s3_errors import NO_CREDENTIALS, Refusal, translated, unavailable
 from sessionmanager.tiers.cold.s3_place import Place
+from sessionmanager.tiers.cold.s3_ranges import read_in_ranges
 
 Checksum = Literal["sha256", "md5"]
 
@@ -175,7 +176,8 @@ class Server:
             return
 
     async def fetch(self, key: str, bytes_max: int) -> bytes:
-        """The object, whole. One that is not what its own checksum says is read once more, then given as it lies there.
+        """The object, whole; what is large in ranges. One that is not as its own checksum says is read again once, then
+        given as it lies there.
 
         Raises Refusal (`is_missing`), TierUnavailable: also for a body that breaks off, or over `bytes_max`.
         """
@@ -187,17 +189,23 @@ class Server:
     async def _fetch(self, key: str, bytes_max: int) -> tuple[bytes, str | None]:
         answer = await self.ask("get_object", Key=key)
         length: int | None = answer.get("ContentLength")
+        metadata: dict[str, str] = answer.get("Metadata") or {}
         async with answer["Body"] as body:
             # One that does not say how long it is could break off, and nobody would know.
             if length is None or length > bytes_max:
                 raise TierUnavailable("cold", "an object is larger than any that was put, or does not say how large")
-            try:
-                data: bytes = await body.read()
-            except Exception as error:
-                raise translated(error, writes=False) from error
-        assert len(data) == length, "the driver compares what came with what was said"
-        metadata: dict[str, str] = answer.get("Metadata") or {}
+            if length <= self.options.multipart_bytes or answer.get("AcceptRanges") != "bytes":
+                return await _read(body, length), metadata.get("sha256")
+        # Its head was all that was wanted of this answer; the connection goes, since its body would fill it.
+        data = await read_in_ranges(lambda first, last: self._range(key, first, last), length)
         return data, metadata.get("sha256")
+
+    async def _range(self, key: str, first: int, last: int) -> bytes:
+        answer = await self.ask("get_object", Key=key, Range=f"bytes={first}-{last}")
+        async with answer["Body"] as body:
+            if answer.get("ContentLength") != last - first + 1:
+                raise TierUnavailable("cold", "a range of an object is not as long as it has to be")
+            return await _read(body, last - first + 1)
 
     async def abilities(self) -> Abilities:
         """What the server does; asked once. Raises TierUnavailable. Cost: one or two small requests, the first time."""
@@ -240,6 +248,15 @@ class Server:
         if abilities.conditional:
             members["IfNoneMatch"] = "*"
         await self.ask("put_object", writes=writes, Key=key, Body=body_of(data), **members)
+
+
+async def _read(body: Any, length: int) -> bytes:
+    try:
+        data: bytes = await body.read()
+    except Exception as error:
+        raise translated(error, writes=False) from error
+    assert len(data) == length, "the driver compares what came with what was said"
+    return data
 
 
 def body_of(data: bytes) -> Any:

@@ -31,8 +31,11 @@ from sessionmanager.tiers.hot.redis_routes import Route
 from sessionmanager.tiers.hot.redis_values import Mismatch, Seal
 from sessionmanager.words import Key
 
-BEAT_SECONDS: Final = 5.0
-"""A silent connection is asked for a sign of life after this, and given up after this once more."""
+BEAT_SECONDS: Final = 2.0
+"""A silent connection is asked for a sign of life after this."""
+LIFE_SECONDS: Final = 1.5
+"""And given up where none comes within this. Until then nobody knows that the bell is not heard, and whoever follows
+looks by itself but once in ten seconds."""
 PAUSE_SECONDS: Final = 0.05
 PAUSE_SECONDS_MAX: Final = 2.0
 """Between two tries to connect; doubles from the first to the second, with jitter."""
@@ -294,7 +297,7 @@ class _Line:
         asked_for_life = False
         while True:
             try:
-                message = await _read_one(connection)
+                message = await _read_one(connection, LIFE_SECONDS if asked_for_life else BEAT_SECONDS)
             except ResponseError as error:
                 self._refused(error)
                 continue
@@ -347,6 +350,6 @@ class _Line:
             self._on_lost()
 
 
-async def _read_one(connection: Connection) -> Any:
-    """The next message, or None after BEAT_SECONDS without one. Raises what the driver raises, refusals among it."""
-    return await connection.read_response(disable_decoding=True, timeout=BEAT_SECONDS, disconnect_on_error=False)  # pyright: ignore[reportUnknownVariableType]
+async def _read_one(connection: Connection, seconds: float) -> Any:
+    """The next message, or None after so long without one. Raises what the driver raises, refusals among it."""
+    return await connection.read_response(disable_decoding=True, timeout=seconds, disconnect_on_error=False)  # pyright: ignore[reportUnknownVariableType]

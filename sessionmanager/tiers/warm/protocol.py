@@ -1,7 +1,7 @@
 """Warm: a register with a log, the one authority for commits.
 
-Three small protocols that one backend keeps together: heads and their tails, bodies, records. Every backend keeps every
-promise here; none is optional. They raise only NotFound, RevConflict, AlreadyExists, TierUnavailable (nothing was
+Four small protocols that one backend keeps together: heads and their tails, bodies, records, calls. Every backend keeps
+every promise here; none is optional. They raise only NotFound, RevConflict, AlreadyExists, TierUnavailable (nothing was
 written), OutcomeUnknown (a write may stand) and DataCorrupt: no driver's error gets out. Every read here is
 linearizable unless it says otherwise. Cost is in round trips to the backend.
 """
@@ -9,9 +9,9 @@ linearizable unless it says otherwise. Cost is in round trips to the backend.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
-from sessionmanager.model.change import Change, KeyRecord, Trail
+from sessionmanager.model.change import CallRow, Change, KeyRecord, Trail
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.entry import StoredEntry
 from sessionmanager.words import Instant, Key
@@ -87,6 +87,49 @@ class Record(NamedTuple):
     data: bytes
 
 
+CallSort = Literal["started_at", "settled_at"]
+
+
+class FoundCall(NamedTuple):
+    """Whose a call is. row: None as long as no commit of that session has written it."""
+
+    session: str
+    row: CallRow | None
+
+
+class CallQuery(NamedTuple):
+    """A page of calls of one tenant.
+
+    equal: (column, value) of `CALL_COLUMNS`, which all must match. sort: `started_at`, newest first, or `settled_at`,
+    of ended calls alone, oldest first. The four bounds are instants: `after` inclusive, `before` exclusive.
+    scan_max: rows looked at before the page ends.
+    """
+
+    tenant: str
+    limit: int
+    equal: tuple[tuple[str, str], ...] = ()
+    sort: CallSort = "started_at"
+    after: Position | None = None
+    started_after: Instant | None = None
+    started_before: Instant | None = None
+    settled_after: Instant | None = None
+    settled_before: Instant | None = None
+    scan_max: int = 10_000
+
+
+class CallPage(NamedTuple):
+    """Calls, and where to go on; None = there is no more. complete_until: what settled before then is all there, also
+    of processes that were killed; later rows may still come between."""
+
+    items: tuple[CallRow, ...]
+    next: Position | None
+    complete_until: Instant
+
+
+CALL_COLUMNS: Final = ("session", "caller", "callee", "state", "gateway", "direction")
+"""What lists of calls filter by, the rarest values first: the first of them that is given leads the walk."""
+
+
 class WarmHeads(Protocol):
     """Heads, tails and what makes their commits safe to repeat."""
 
@@ -134,6 +177,11 @@ class WarmHeads(Protocol):
 
     def now(self) -> Instant:
         """Warm's clock, by which leases and timers are judged; never goes back while the tier is open. No call."""
+        ...
+
+    def clock_error(self) -> float:
+        """Seconds by which `now` may be off at this moment, either way, and with it an instant that was just taken from
+        it: what is to be taken off every lease. Infinite while nobody knows; 0 where there is one clock. No call."""
         ...
 
 
@@ -196,9 +244,36 @@ class WarmRecords(Protocol):
         ...
 
     async def sweep(self, now: Instant, limit: int) -> int:
-        """Forget key records and records whose time is over; answers how many went. Never touches a session."""
+        """Forget key records and records whose time is over; answers how many went, and `limit` where there may be
+        more. Never touches what anybody sees of a session."""
         ...
 
 
-class Warm(WarmHeads, WarmBodies, WarmRecords, Protocol):
-    """All three, as one backend."""
+class WarmCalls(Protocol):
+    """What is known of calls beside their sessions. A call is claimed for a session, and then its session's commits
+    write its row; the rows of an erased session are never shown, and gone with its purge."""
+
+    async def claim_call(self, tenant: str, call_id: str, session: str, *, instead_of: str | None = None) -> str:
+        """Say that a call belongs to a session, unless another was first; answers whose it is. Durable on return.
+
+        What an erased session claimed is free again. instead_of: so is what this session claimed, as long as no row of
+        it is there, which may be a moment behind: whoever gives it has looked at that session's head. Cost: a write,
+        and a read where somebody was first.
+        """
+        ...
+
+    async def find_call(self, tenant: str, call_id: str) -> FoundCall | None:
+        """Whose a call is, exactly; its row may be a moment behind its session. None = nobody's. One read."""
+        ...
+
+    async def list_calls(self, query: CallQuery) -> CallPage:
+        """A page of calls that were written; may be up to 10 s behind. Cost: at most `scan_max` rows."""
+        ...
+
+    async def live_calls(self) -> Mapping[str, int]:
+        """Calls of all tenants by state, ended ones left out; may be up to 10 s behind."""
+        ...
+
+
+class Warm(WarmHeads, WarmBodies, WarmRecords, WarmCalls, Protocol):
+    """All four, as one backend."""

@@ -2,7 +2,7 @@
 
 Start reading here; each noun has its file: `sqlite_schema` the tables, `sqlite_writer` the group commit,
 `sqlite_changes` one change as statements, `sqlite_operations` every other write, `sqlite_reads`, `sqlite_lists` and
-`sqlite_trail` the reads.
+`sqlite_trail` the reads, `sqlite_calls` the rows of calls.
 """
 
 from __future__ import annotations
@@ -27,8 +27,19 @@ from sessionmanager.model import instants
 from sessionmanager.model.change import Change, KeyRecord, Trail
 from sessionmanager.model.codec import frame
 from sessionmanager.model.entry import StoredEntry
-from sessionmanager.tiers.warm import sqlite_lists, sqlite_operations, sqlite_reads
-from sessionmanager.tiers.warm.protocol import ListPage, ListQuery, Loaded, Record, TrailPage, TrailQuery, Warm
+from sessionmanager.tiers.warm import sqlite_calls, sqlite_lists, sqlite_operations, sqlite_reads
+from sessionmanager.tiers.warm.protocol import (
+    CallPage,
+    CallQuery,
+    FoundCall,
+    ListPage,
+    ListQuery,
+    Loaded,
+    Record,
+    TrailPage,
+    TrailQuery,
+    Warm,
+)
 from sessionmanager.tiers.warm.sqlite_errors import code_of, is_fatal, translated
 from sessionmanager.tiers.warm.sqlite_files import path_of, prepare
 from sessionmanager.tiers.warm.sqlite_schema import connect, migrate
@@ -197,6 +208,9 @@ class SqliteWarm:
         self._now_ms = max(self._now_ms, int(self._clock() * 1000))
         return instants.from_ms(self._now_ms)
 
+    def clock_error(self) -> float:
+        return 0.0
+
     # -- bodies
 
     async def put_body(self, key: Key, body_id: str, data: bytes) -> None:
@@ -255,6 +269,22 @@ class SqliteWarm:
             if went < share:
                 break
         return gone
+
+    # -- calls
+
+    async def claim_call(self, tenant: str, call_id: str, session: str, *, instead_of: str | None = None) -> str:
+        return await self._writer.run(
+            lambda changes: sqlite_calls.claim_call(changes, tenant, call_id, session, instead_of)
+        )
+
+    async def find_call(self, tenant: str, call_id: str) -> FoundCall | None:
+        return self._near(sqlite_calls.find_call, tenant, call_id)
+
+    async def list_calls(self, query: CallQuery) -> CallPage:
+        return await self._far(sqlite_calls.list_calls, query, self.now())
+
+    async def live_calls(self) -> Mapping[str, int]:
+        return await self._far(sqlite_calls.live_calls)
 
     # -- connections
 

@@ -8,7 +8,7 @@ import sqlite3
 from typing import Final
 
 from sessionmanager.errors import RevConflict
-from sessionmanager.model.change import Change, Listing, Trail
+from sessionmanager.model.change import CallRow, Change, Listing, Trail
 from sessionmanager.model.codec import encode_tombstone, frame
 from sessionmanager.tiers.warm.sqlite_schema import (
     FAR_PARTS,
@@ -76,9 +76,8 @@ class Changes:
     def commit(self, change: Change) -> None:
         """Write all that the change names. Raises RevConflict before the first statement that writes."""
         # Unpacked once: a name of a named tuple costs what a call does, and this is done for each commit of a group.
-        key, before, stored, changed, commit_id, due_at, dropped, entries, tail_from, told, record, ids, listing = (
-            change
-        )
+        (key, before, stored, changed, commit_id, due_at, dropped, entries, tail_from, told, record, ids, listing,
+         calls) = change  # fmt: skip
         seat = self._seats.get(key) or self.seat(key)
         if before == 0:
             if seat is not None:
@@ -118,6 +117,8 @@ class Changes:
             self._remember(seat, change)
         if listing is not None and stored.tombstone is None:
             self._list(seat, key, listing)
+        if calls:
+            self._tell_calls(seat, key, calls)
 
     def seat(self, key: Key) -> Seat | None:
         """The seat of a session, from memory or by one read; None if there is no such session."""
@@ -240,6 +241,14 @@ class Changes:
             self._execute(
                 "INSERT INTO entry_ids VALUES (?, ?, ?) ON CONFLICT (no, hash) DO NOTHING", (seat.no, digest, seq)
             )
+
+    def _tell_calls(self, seat: Seat, key: Key, calls: tuple[CallRow, ...]) -> None:
+        """Bring rows up to date that this session has claimed; others are passed over."""
+        self.cursor.executemany(
+            "UPDATE calls SET version = ?, state = ?, gateway = ?, direction = ?, caller = ?, callee = ?,"
+            " started_at = ?, settled_at = ?, data = ? WHERE tenant = ? AND id = ? AND session = ?",
+            [(*row[1:-1], frame(row.data), seat.tenant, row.id, key.id) for row in calls],
+        )
 
     def _list(self, seat: Seat, key: Key, new: Listing | None) -> None:
         """Move the session's place in lists and counts from what it was to `new`, touching only what differs."""

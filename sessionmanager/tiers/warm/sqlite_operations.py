@@ -27,6 +27,7 @@ _GONE: Final = {
     "keys": "DELETE FROM keys WHERE no IN (SELECT no FROM keys WHERE session = ? LIMIT ?)",
     "entry_ids": "DELETE FROM entry_ids WHERE (no, hash) IN (SELECT no, hash FROM entry_ids WHERE no = ? LIMIT ?)",
     "bodies": "DELETE FROM bodies WHERE no IN (SELECT no FROM bodies WHERE tenant = ? AND session = ? LIMIT ?)",
+    "calls": "DELETE FROM calls WHERE no IN (SELECT no FROM calls WHERE tenant = ? AND session = ? LIMIT ?)",
 }
 
 
@@ -68,6 +69,7 @@ def purge_some(changes: Changes, key: Key) -> bool:
     gone = execute(_GONE["entries"], (first, first + (1 << SEQ_BITS), REMOVED_MAX)).rowcount
     gone += execute(_GONE["keys"], (seat.no, REMOVED_MAX)).rowcount
     gone += execute(_GONE["entry_ids"], (seat.no, REMOVED_MAX)).rowcount
+    gone += execute(_GONE["calls"], (seat.tenant, key.id, REMOVED_MAX)).rowcount
     gone += execute(_GONE["bodies"], (seat.tenant, key.id, BODIES_REMOVED_MAX)).rowcount
     return gone > 0
 

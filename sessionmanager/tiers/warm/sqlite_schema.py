@@ -83,8 +83,22 @@ _TABLES: Final = (
     "CREATE INDEX records_expiry ON records (expires_at) WHERE expires_at IS NOT NULL",
     "CREATE TABLE state (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
 )
-FORMAT: Final = 2
-MIGRATIONS: Final[Mapping[int, tuple[int, Sequence[str]]]] = {0: (2, _TABLES)}
+_CALLS: Final = (
+    """CREATE TABLE calls (
+        no INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, id TEXT NOT NULL, session TEXT NOT NULL,
+        version INTEGER NOT NULL DEFAULT 0, state TEXT, gateway TEXT, direction TEXT, caller TEXT, callee TEXT,
+        started_at TEXT, settled_at TEXT, data BLOB)""",
+    "CREATE UNIQUE INDEX calls_by_id ON calls (tenant, id)",
+    "CREATE INDEX calls_by_session ON calls (tenant, session, started_at, id)",
+    "CREATE INDEX calls_by_caller ON calls (tenant, caller, started_at, id) WHERE caller IS NOT NULL",
+    "CREATE INDEX calls_by_callee ON calls (tenant, callee, started_at, id) WHERE callee IS NOT NULL",
+    "CREATE INDEX calls_by_start ON calls (tenant, started_at, id) WHERE started_at IS NOT NULL",
+    "CREATE INDEX calls_by_end ON calls (tenant, settled_at, id) WHERE settled_at IS NOT NULL",
+    "CREATE INDEX calls_live ON calls (tenant, started_at, id) WHERE settled_at IS NULL AND started_at IS NOT NULL",
+)
+"""A call that was claimed has no more than its id and session; a session's commits fill the rest (decision 0033)."""
+FORMAT: Final = 3
+MIGRATIONS: Final[Mapping[int, tuple[int, Sequence[str]]]] = {0: (3, (*_TABLES, *_CALLS)), 2: (3, _CALLS)}
 """Forward only: from a format (`user_version`; 0 = an empty file) to the next, and how. Format 1 was never released."""
 
 

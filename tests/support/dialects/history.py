@@ -10,8 +10,8 @@ from msgspec import Raw
 
 from sessionmanager.errors import IllegalTransition
 from sessionmanager.model import decide
-from sessionmanager.model.entry import Draft, StoredEntry, encode_entry
-from sessionmanager.model.fold import begin, fold
+from sessionmanager.model.entry import Draft, StoredEntry, decode_entry, encode_entry
+from sessionmanager.model.fold import begin, fold, replay
 from sessionmanager.model.head import Head
 from sessionmanager.words import Key
 
@@ -52,6 +52,15 @@ class History:
         if name == "resume":
             return self._commit(lambda: decide.resume(self.head, None, NOW) if self.head.status != "ended" else ())
         return self._commit(lambda: decide.transition(self.head, name))
+
+    def crashed(self, commits: int) -> History:
+        """The same session as whoever comes finds it when nothing came after so many commits."""
+        entries = [decode_entry(line.data) for line in self.lines]
+        kept = sum(entry.version <= commits for entry in entries)
+        found = History()
+        found.lines = self.lines[:kept]
+        found.head = replay(self.head.key, entries[:kept], [len(line.data) for line in found.lines])
+        return found
 
     def _commit(self, drafts: Any) -> int:
         try:

@@ -9,51 +9,15 @@ that answer (a write) or at least the same (an exact read).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
-from tests.support.sim.history import UNDECIDED, Ending, Line, Operation, Promise, Violation
+from tests.support.sim import presence
+from tests.support.sim.history import PRESENCE, UNDECIDED, Ending, Line, Operation, Promise, Violation
+from tests.support.sim.view import MS, NEVER, View, answered
 
+VOID = frozenset({"Erased", "Unauthenticated"})
+"""Refusals that ask nothing about the request: neither does whoever is told so learn what became of it."""
 OUR_FAULT = frozenset({"DataCorrupt", "UpstreamFailed"})
-NEVER = float("inf")
-MS = 0.001
-"""Instants are cut to milliseconds, so a lease may seem this much longer."""
-
-
-class View:
-    """All that is known of one session, put in order once."""
-
-    def __init__(self, session: str, operations: Sequence[Operation], ending: Ending | None, promise: Promise) -> None:
-        self.session = session
-        self.operations = sorted(operations, key=lambda op: op.invoked_at)
-        self.ending = ending
-        self.promise = promise
-        self.requests: dict[str, list[Operation]] = defaultdict(list)
-        for op in self.operations:
-            self.requests[op.mark].append(op)
-        self.shown = [(op, line) for op in self.operations for line in op.lines or ()]
-        self.is_whole = ending is not None and ending.log is not None
-        """Whether the whole log is known; of an erased session only what was read of it is."""
-        lines = ending.log if ending is not None and ending.log is not None else [line for _, line in self.shown]
-        self.log: dict[int, Line] = {line.seq: line for line in sorted(lines)}
-        self.landed: dict[str, list[Line]] = defaultdict(list)
-        for line in self.log.values():
-            self.landed[line.mark].append(line)
-        self.acked = [op for op in self.operations if op.outcome == "ok" and op.answered_at is not None]
-        self.commits = [op for op in self.acked if op.commits()]
-        self.erasures = [op for op in self.operations if op.kind == "erase"]
-
-    def began(self, mark: str) -> float:
-        return min((op.invoked_at for op in self.requests[mark]), default=0.0) if mark in self.requests else 0.0
-
-    def proven(self, before: float, *, acks_only: bool = False) -> tuple[int, Operation | None]:
-        """The highest version that an answer before this moment proves to be committed, and that answer."""
-        witnesses = [
-            op
-            for op in self.acked
-            if _answered(op) <= before and op.version is not None and (op.commits() or not acks_only)
-        ]
-        best = max(witnesses, key=lambda op: op.version or 0, default=None)
-        return (best.version or 0, best) if best is not None else (0, None)
 
 
 def check(operations: Iterable[Operation], endings: Iterable[Ending], promise: Promise) -> list[Violation]:
@@ -111,7 +75,8 @@ def nothing_appears_twice(view: View) -> Iterator[str]:
 def repeats_get_the_first_answer(view: View) -> Iterator[str]:
     """P2: attempts of one request that were acknowledged were told the same."""
     for mark, attempts in view.requests.items():
-        answers = {(op.version, op.seqs) for op in attempts if op in view.commits}
+        told = [op for op in attempts if op.commits() or (op.kind in PRESENCE and op.keyed and op.outcome == "ok")]
+        answers = {(op.version, op.seqs, op.number, op.position) for op in told}
         if len(answers) > 1:
             yield f"{mark} was told {sorted(answers, key=str)}"
 
@@ -121,13 +86,13 @@ def what_was_refused_never_appears(view: View) -> Iterator[str]:
     before the attempt that was told no (412 for one's own success); an erasure takes all memory of requests along."""
     for mark in view.landed:
         attempts = view.requests.get(mark, [])
-        if attempts and all(op.outcome == "refused" and op.error != "Erased" for op in attempts):
+        if attempts and all(op.outcome == "refused" and op.error not in VOID for op in attempts):
             yield f"{attempts[-1]} stands in the log"
         for op in attempts:
             others = [other for other in attempts if other is not op]
-            earlier = all(_answered(other) <= op.invoked_at for other in others)
-            erasing = any(erasure.invoked_at <= _answered(op) for erasure in view.erasures)
-            final = op.outcome == "refused" and op.error not in UNDECIDED and not erasing
+            earlier = all(answered(other) <= op.invoked_at for other in others)
+            erasing = any(erasure.invoked_at <= answered(op) for erasure in view.erasures)
+            final = op.outcome == "refused" and op.error not in UNDECIDED and op.error not in VOID and not erasing
             if others and earlier and final:
                 yield f"{op} was refused though an earlier attempt stands in the log"
 
@@ -145,7 +110,7 @@ def refusals_are_true(view: View) -> Iterator[str]:
     for op in view.operations:
         if op.outcome != "refused":
             continue
-        before = [other for other in view.operations if other.invoked_at <= _answered(op) and other.mark != op.mark]
+        before = [other for other in view.operations if other.invoked_at <= answered(op) and other.mark != op.mark]
         if op.error == "VersionConflict" and op.version == op.expected:
             yield f"{op} names the very version that it expects"
         elif op.error == "VersionConflict" and view.is_whole and not _has_begun(view, op):
@@ -154,14 +119,14 @@ def refusals_are_true(view: View) -> Iterator[str]:
             yield f"{op}, but nobody else created it"
         elif op.error == "Erased" and not any(other.kind == "erase" for other in [*before, op]):
             yield f"{op}, but nobody erased it"
-        elif op.error in ("IllegalTransition", "NotResumable") and op.kind in ("append", "resume"):
+        elif op.error in ("IllegalTransition", "NotResumable") and op.kind in ("append", "resume", "join"):
             if not any(other.kind == "end" for other in before):
                 yield f"{op}, but nobody ended it"
         elif op.error == "NotFound":
             yield from (
                 f"{op} after {made}"
                 for made in view.commits
-                if made.kind == "create" and _answered(made) <= op.invoked_at
+                if made.kind == "create" and answered(made) <= op.invoked_at
             )
         elif op.error == "MinVersionAhead" and view.proven(op.invoked_at)[0] >= (op.min_version or 0):
             yield f"{op}, but version {op.min_version} was proven before"
@@ -279,8 +244,8 @@ def the_feed_has_no_gap(view: View) -> Iterator[str]:
 
 def deleted_stays_deleted(view: View) -> Iterator[str]:
     """P5: after an erasure was acknowledged nothing answers; after anybody was told 410, nothing but a leased copy."""
-    done = min((_answered(op) for op in view.erasures if op.outcome == "ok"), default=NEVER)
-    told = min((_answered(op) for op in view.operations if op.error == "Erased"), default=NEVER)
+    done = min((answered(op) for op in view.erasures if op.outcome == "ok"), default=NEVER)
+    told = min((answered(op) for op in view.operations if op.error == "Erased"), default=NEVER)
     for op in view.acked:
         if op.kind == "erase":
             continue
@@ -345,17 +310,14 @@ RULES: dict[str, Rule] = {
         the_head_is_the_fold_of_the_log,
         everything_recovers,
         nothing_is_our_fault,
+        *presence.RULES,
     )
 }
 
 
-def _answered(op: Operation) -> float:
-    return NEVER if op.answered_at is None else op.answered_at
-
-
 def _has_begun(view: View, op: Operation) -> bool:
     """Whether the version that an answer names was being written when the answer came, as far as the log says."""
-    return any(line.version == op.version and view.began(line.mark) <= _answered(op) for line in view.log.values())
+    return any(line.version == op.version and view.began(line.mark) <= answered(op) for line in view.log.values())
 
 
 def _seqs(lines: Iterable[Line]) -> str:

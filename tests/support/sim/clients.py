@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from sessionmanager.errors import MinVersionAhead, OutcomeUnknown, SessionManagerError, VersionConflict
-from tests.support.sim.history import UNDECIDED, Kind, Line, Operation, Sent
+from tests.support.sim.cast import NOTHING, Cast, Wanted, Wish
+from tests.support.sim.history import PRESENCE, UNDECIDED, Kind, Line, Operation, Sent
 from tests.support.sim.scheduler import Process, VirtualLoop
 
 ATTEMPTS_MAX: Final = 5
@@ -36,10 +37,17 @@ class Answer(NamedTuple):
     shown: int | None = None
     stale: bool = False
     replayed: bool = False
+    quiet: bool = False
+    pid: str | None = None
+    epoch: int = 0
+    number: int | None = None
+    position: int | None = None
 
 
 class Request(NamedTuple):
-    """What a client wants. key: its idempotency key, or None. wanted: how many lines a read asks for."""
+    """What a client wants. key: its idempotency key, or None. wanted: how many lines a read asks for.
+
+    part: what it says as a participant, or of one."""
 
     kind: Kind
     session: str
@@ -50,6 +58,7 @@ class Request(NamedTuple):
     min_version: int | None = None
     after: int = 0
     wanted: int = 0
+    part: Wanted = NOTHING
 
     @property
     def may_repeat(self) -> bool:
@@ -78,6 +87,8 @@ class Notes:
     calm: bool = False
     faults: list[str] = field(default_factory=list[str])
     """What the core's own tasks, which answer nobody, logged as an error."""
+    everybody: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    """The ids of all who ever joined, by session."""
 
 
 class Client:
@@ -107,17 +118,19 @@ class Client:
         self._suspended: set[str] = set()
         self._archived: set[str] = set()
         self._old: list[Request] = []
+        self._cast = Cast(name, loop.random, notes.everybody)
 
     async def run(self, operations: int) -> None:
         for _ in range(operations):
             await self._think()
             await self.do(self._next())
 
-    async def run_calm(self, kinds: tuple[Kind, ...]) -> None:
+    async def run_calm(self, kinds: tuple[Wish, ...]) -> None:
         """Each of these once on every session, and old requests once more: nothing is broken, all must be answered."""
         for session in self._sessions:
             for kind in kinds:
-                await self.do(self.request(kind, session))
+                if self._cast.may(kind, session):
+                    await self.do(self.request(kind, session))
         for request in self._old[-3:]:
             await self.do(request)
 
@@ -134,7 +147,7 @@ class Client:
             self._notes.counts["late repeats"] += 1
             return draw.choice(self._old)
         session = draw.choice(self._sessions)
-        kinds: dict[Kind, float] = {
+        kinds: dict[Wish, float] = {
             "create": 1.0,
             "append": 7.0,
             "patch": 2.0,
@@ -147,6 +160,7 @@ class Client:
             "get": 4.0,
             "latest": 2.5,
             "entries": 2.5,
+            **self._cast.weights(session),
         }
         kinds |= {kind: weight * self._likes.get(kind, 1.0) for kind, weight in kinds.items()}
         if session in self._suspended:
@@ -158,12 +172,13 @@ class Client:
         (kind,) = draw.choices(list(kinds), list(kinds.values()))
         return self.request(kind, session)
 
-    def request(self, kind: Kind, session: str) -> Request:
+    def request(self, wish: Wish, session: str) -> Request:
         draw, known = self._loop.random, self._known[session]
         self._requests += 1
         mark = f"{self.name}.{self._requests}"
         key = f"key-{mark}" if draw.random() < 0.6 else None
-        request = Request(kind, session, mark, key)
+        kind: Kind = "append" if wish == "say" else wish
+        request = Request(kind, session, mark, key, part=self._cast.wants(wish, session))
         match kind:
             case "create" | "append":
                 count = draw.choice((0, 0, 1, 2)) if kind == "create" else draw.choice((1, 1, 2, 5))
@@ -174,6 +189,8 @@ class Client:
             case "get":
                 min_version = known if draw.random() < 0.3 and known else None
                 return request._replace(key=None, min_version=min_version, wanted=draw.choice((0, 3, 50)))
+            case "beat":
+                return request._replace(key=None)
             case "latest" | "resume":
                 return request._replace(key=key if kind == "resume" else None, wanted=draw.choice((0, 3, 50)))
             case "entries":
@@ -225,6 +242,10 @@ class Client:
             limit=request.wanted,
             exact=request.kind != "get",
             calm=self._notes.calm,
+            pid=request.part.pid,
+            epoch=request.part.epoch,
+            number=request.part.number,
+            keyed=request.key is not None,
         )
         self._notes.history.append(operation)
         process = replica.process
@@ -268,6 +289,7 @@ class Client:
         operation.outcome = "unknown" if outcome == "unknown" else "refused"
         operation.error = error
         operation.version = version
+        self._cast.learn(operation)
 
     def _take(self, operation: Operation, answer: Answer) -> None:
         operation.answered_at = self._loop.time()
@@ -279,6 +301,13 @@ class Client:
         operation.state = answer.state
         operation.shown = answer.shown
         operation.stale = answer.stale
+        operation.quiet = answer.quiet
+        operation.position = answer.position
+        if operation.kind == "join":
+            operation.pid, operation.epoch = answer.pid, answer.epoch
+        if operation.kind in PRESENCE:
+            operation.number = answer.number
+        self._cast.learn(operation)
         session = operation.session
         if answer.version is not None:
             self._known[session] = max(self._known[session], answer.version)
@@ -293,12 +322,15 @@ class Client:
             self._notes.counts["replays"] += 1
         if answer.duplicates:
             self._notes.counts["duplicates"] += 1
+        if answer.position is not None:
+            self._notes.counts["queued for the floor"] += 1
         if answer.stale:
             self._notes.counts["stale reads"] += 1
 
     def _count(self, operation: Operation) -> None:
         answer = operation.error or operation.outcome
-        self._notes.counts[f"{operation.kind}: {answer}"] += 1
+        kind = "say" if operation.kind == "append" and operation.pid is not None else operation.kind
+        self._notes.counts[f"{kind}: {answer}"] += 1
         self._notes.counts[f"answer: {answer}"] += 1
         line = (self.name, operation.kind, operation.session, operation.mark, answer, operation.version)
         self._loop.note(*line)

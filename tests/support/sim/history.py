@@ -11,13 +11,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
+from sessionmanager.model import instants
+
+EPOCH_MS: Final = instants.to_ms("2026-11-21T12:00:00.000Z")
+"""The instant of second 0 of the virtual clock."""
+
 Outcome = Literal["ok", "refused", "unknown"]
 Kind = Literal[
-    "create", "append", "patch", "suspend", "activate", "resume", "end", "archive", "erase", "get", "latest", "entries"
-]
+    "create", "append", "patch", "suspend", "activate", "resume", "end", "archive", "erase", "get", "latest", "entries",
+    "join", "leave", "beat", "claim", "release",
+]  # fmt: skip
 READS: Final = frozenset({"get", "latest", "entries"})
-INVISIBLE: Final = frozenset({"archive", "erase"})
-"""Writes that leave no line of their own."""
+INVISIBLE: Final = frozenset({"archive", "erase", "beat"})
+"""Writes that leave no line of their own; a beat that finds its participant given up writes one."""
+PRESENCE: Final = frozenset({"join", "leave", "claim", "release"})
+"""Writes about participants and the floor, which may find nothing to do."""
 UNDECIDED: Final = frozenset(
     {"TierUnavailable", "Contended", "InProgress", "Draining", "RateLimited", "OutcomeUnknown"}
 )
@@ -52,6 +60,9 @@ class Operation:
     be newer than `version` (a resume hands out the state at or after its commit).
     exact: the promise of this read is `latest`. stale: it was marked as a copy that warm could not confirm.
     calm: it began after all faults had ended and everything had settled.
+    pid, epoch: the participant that its token speaks for; of a leave the one that is to go. number: of the floor, given
+    by a claim or carried by what is said; position: in the queue of a claim, else None. keyed: sent with a key.
+    quiet: the answer does not say that a commit of its own stands, since there may have been nothing to do.
     """
 
     kind: Kind
@@ -77,13 +88,21 @@ class Operation:
     exact: bool = True
     stale: bool = False
     calm: bool = False
+    pid: str | None = None
+    epoch: int = 0
+    number: int | None = None
+    position: int | None = None
+    keyed: bool = False
+    quiet: bool = False
 
     def is_write(self) -> bool:
         return self.kind not in READS
 
     def commits(self) -> bool:
         """Whether this acknowledged write says that a visible commit of its own stands."""
-        return self.outcome == "ok" and self.is_write() and self.kind not in INVISIBLE and not self.adds_nothing()
+        if self.outcome != "ok" or not self.is_write() or self.kind in INVISIBLE:
+            return False
+        return not (self.quiet and self.kind in PRESENCE) and not self.adds_nothing()
 
     def adds_nothing(self) -> bool:
         return self.kind == "append" and bool(self.sent) and self.duplicates == len(self.sent)

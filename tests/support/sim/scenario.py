@@ -27,6 +27,7 @@ KINDS: Final = (
     "storm",
     "long",
     "churn",
+    "stage",
 )
 _CRUMBLY: Final = Odds(refuse=0.02, lose=0.04, late=0.03, slow=0.06, twice=0.05)
 _SLOW: Final = Odds(slow=0.03)
@@ -37,6 +38,19 @@ _LIKES: Final[Mapping[str, Mapping[str, float]]] = {
     "cold": {"append": 2.0, "suspend": 4.0, "get": 2.0, "end": 0.3, "erase": 0.5},
     "alone": {"suspend": 2.0},
     "long": {"append": 2.0, "entries": 3.0, "suspend": 0.3, "erase": 0.0, "end": 0.0},
+    "stage": {
+        "patch": 0.2,
+        "suspend": 0.5,
+        "archive": 0.1,
+        "end": 0.0,
+        "erase": 0.0,
+        "entries": 0.5,
+        "get": 0.5,
+        "latest": 0.4,
+        "claim": 2.0,
+        "say": 3.0,
+        "beat": 1.5,
+    },
     "churn": {"suspend": 5.0, "archive": 2.0, "get": 2.0, "end": 0.0, "erase": 0.0},
 }
 
@@ -73,16 +87,17 @@ def scenario_of(seed: int, kind: str | None = None) -> Scenario:
     """The scenario of a seed: kinds take turns, so that as many seeds in a row have them all; or one of this kind."""
     draw = random.Random(f"scenario-{seed}")
     kind = kind or KINDS[seed % len(KINDS)]
+    stage = kind == "stage"
     patient, churn, long = kind in ("cold", "dry", "long"), kind == "churn", kind in ("cold", "long")
     return Scenario(
         seed=seed,
         kind=kind,
         weather=Weather(_odds(kind), _outages(kind, draw)),
         replicas=1 if kind == "alone" else draw.choice((2, 3, 3)),
-        clients=4 if churn else draw.choice((2, 3, 4)),
-        sessions=1 if churn or long else draw.choice((1, 1, 2)),
-        operations=60 if long else 30 if patient or churn else draw.choice((8, 12, 16)),
-        rush=churn or (draw.random() < 0.5 and not patient),
+        clients=4 if churn or stage else draw.choice((2, 3, 4)),
+        sessions=1 if churn or long or stage else draw.choice((1, 1, 2)),
+        operations=60 if long else 30 if patient or churn or stage else draw.choice((8, 12, 16)),
+        rush=churn or stage or (draw.random() < 0.5 and not patient),
         private_hot=kind == "alone",
         eviction_seconds=0.0 if kind == "dry" else draw.choice((0.0, 0.01, 0.1)),
         likes=_LIKES.get(kind, {}),
@@ -106,6 +121,10 @@ def _odds(kind: str) -> dict[TierName, Odds]:
             return {"cold": Odds(refuse=0.08, lose=0.08, late=0.08, slow=0.08, twice=0.08, kill=0.04), "warm": _SLOW}
         case "churn":  # nothing fails: moves are slow enough to meet each other
             return {"warm": Odds(slow=0.1), "cold": Odds(slow=0.2)}
+        case (
+            "stage"
+        ):  # participants come and go and take the floor from each other, while answers are lost and replicas die
+            return {"hot": _CRUMBLY, "warm": Odds(lose=0.02, late=0.02, slow=0.05, twice=0.03, kill=0.003)}
         case "dry":
             return {"hot": _SLOW, "warm": _SLOW, "cold": _SLOW}
         case "alone":

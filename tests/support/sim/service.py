@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 import sys
 from collections.abc import Generator, MutableMapping
 from contextlib import contextmanager
@@ -12,22 +13,24 @@ from typing import Any, Final
 import msgspec
 import structlog
 from msgspec import UNSET, Raw
+from msgspec.structs import replace
 
 from sessionmanager.core.assembly import Core, CoreEvents, CoreSettings, build_core
 from sessionmanager.core.command import Receipt, RequestKey, Who, Written
 from sessionmanager.core.history import Range
 from sessionmanager.core.keys import MasterKey
-from sessionmanager.core.sessions import Sessions
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.entry import Draft, StoredEntry, decode_entry
 from sessionmanager.model.head import PUBLIC_PARTS
+from sessionmanager.model.participants import Join
 from sessionmanager.model.timers import DAY_SECONDS, Policy
 from sessionmanager.tiers.cold.protocol import Cold
 from sessionmanager.tiers.hot.protocol import Hot
 from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.words import Key
 from tests.support.sim.clients import Answer, Notes, Request, where
-from tests.support.sim.history import Line
+from tests.support.sim.history import PRESENCE, Line
+from tests.support.sim.stage import FLOOR_LEASE_SECONDS, PARTICIPANT_LEASE_SECONDS
 
 TENANT: Final = "t"
 LEASE_SECONDS: Final = 2.0
@@ -35,6 +38,7 @@ UPLOAD_DEADLINE_SECONDS: Final = 8.0
 """Longer than a put of the simulation may be under way."""
 INTENT_GRACE_SECONDS: Final = 5.0
 """Moves that were cut short are given up after seconds, so that this too happens while clients are there."""
+LEASE_ENDS: Final = re.compile(r'"lease_expires_at":"[^"]*",')
 MASTER_KEY: Final = bytes(range(32))
 POLICY: Final = Policy(
     idle_suspend_seconds=8.0,
@@ -105,8 +109,11 @@ def heard_logs(notes: Notes) -> Generator[None, None, None]:
         structlog.configure(**before)
 
 
-async def ask(sessions: Sessions, request: Request) -> Answer:
-    """Call what the request wants. Raises what the core raises."""
+async def ask(core: Core, request: Request) -> Answer:
+    """Call what the request wants, as its route does. Raises what the core raises."""
+    if request.kind in PRESENCE or request.part.pid is not None:
+        return await _ask_as_participant(core, request)
+    sessions = core.sessions
     key = Key(TENANT, request.session)
     who = Who(request.mark)
     repeat = _request_key(request)
@@ -145,10 +152,41 @@ async def ask(sessions: Sessions, request: Request) -> Answer:
             return Answer(stored.version, lines=lines_of(found.lines))
 
 
+async def _ask_as_participant(core: Core, request: Request) -> Answer:
+    """What is about participants, or asked for with the token of one."""
+    key, part, people = Key(TENANT, request.session), request.part, core.participants
+    repeat, pid = _request_key(request), part.pid or ""
+    if request.kind == "join":
+        role = "person" if part.kind == "human" else "bot"
+        wanted = Join(people.new_id(), part.kind, part.identity, role, PARTICIPANT_LEASE_SECONDS)
+        joined = await people.join(key, Who(request.mark), wanted, repeat)
+        return _written(joined.written)._replace(pid=joined.participant.id, epoch=joined.participant.epoch)
+    if request.kind == "leave":  # by an operator, so that anybody may be thrown out
+        return _written(await people.leave(key, pid, Who(request.mark), request=repeat))
+    who = Who(request.mark, None, pid, part.epoch)
+    await people.require_bound(key, pid, part.epoch)
+    match request.kind:
+        case "append":
+            drafts = _drafts(request)
+            if part.number is not None:
+                drafts = [replace(draft, role="assistant", floor=part.number) for draft in drafts]
+            return _written(await core.sessions.append(key, drafts, who, repeat))
+        case "beat":
+            await people.heartbeat(key, pid, who)
+            return Answer()
+        case "claim":
+            claimed = await people.claim(
+                key, pid, who, lease_seconds=FLOOR_LEASE_SECONDS, policy=part.policy, request=repeat
+            )
+            return _written(claimed.written)
+        case _:
+            return _written(await people.release(key, pid, who, repeat))
+
+
 def _request_key(request: Request) -> RequestKey | None:
     if request.key is None:
         return None
-    asked = repr((request.kind, request.session, request.sent, request.expected)).encode()
+    asked = repr((request.kind, request.session, request.sent, request.expected, request.part)).encode()
     return RequestKey.of(request.mark, request.key, hashlib.blake2b(asked, digest_size=16).digest())
 
 
@@ -171,6 +209,9 @@ def _written(written: Written) -> Answer:
         seqs=() if receipt.seqs is UNSET else receipt.seqs,
         duplicates=0 if receipt.duplicates is UNSET else len(receipt.duplicates),
         replayed=written.replayed,
+        quiet=not written.committed,
+        number=None if receipt.floor is UNSET else receipt.floor,
+        position=None if receipt.position is UNSET else receipt.position,
     )
 
 
@@ -179,8 +220,10 @@ def _seen(stored: Stored, lines: tuple[StoredEntry, ...]) -> Answer:
 
 
 def state_of(stored: Stored) -> str:
-    """The public head as readers get it. A part that is missing is a fault of the core, and raises KeyError."""
-    return "\n".join(stored.parts[name].decode() for name in PUBLIC_PARTS)
+    """The public head as readers get it. A part that is missing is a fault of the core, and raises KeyError.
+
+    Without the ends of leases: news moves them, and is no part of the log."""
+    return LEASE_ENDS.sub("", "\n".join(stored.parts[name].decode() for name in PUBLIC_PARTS))
 
 
 def lines_of(lines: list[StoredEntry] | tuple[StoredEntry, ...]) -> tuple[Line, ...]:

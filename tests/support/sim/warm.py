@@ -8,11 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sessionmanager.errors import AlreadyExists, NotFound, RevConflict
-from sessionmanager.model.change import Change, KeyRecord, Listing, Trail
+from sessionmanager.model.change import CallRow, Change, KeyRecord, Listing, Trail
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.entry import StoredEntry
 from sessionmanager.model.head import SUMMARY_PARTS
 from sessionmanager.tiers.warm.protocol import (
+    CallPage,
+    CallQuery,
+    FoundCall,
     ListPage,
     ListQuery,
     Loaded,
@@ -48,11 +51,15 @@ class ModelWarm:
         self.bodies: dict[Key, dict[str, bytes]] = {}
         self.records: dict[tuple[str, str], dict[str, tuple[Record, Instant | None]]] = {}
         self.trails: list[Trail] = []
+        self.calls: dict[tuple[str, str], FoundCall] = {}
         self.watch: Callable[[Stored | None, Change], None] = lambda before, change: None
         """Told of each change that was applied, with the head before it."""
 
     def now(self) -> Instant:
         return self._now()
+
+    def clock_error(self) -> float:
+        return 0.0
 
     # -- heads
 
@@ -98,6 +105,10 @@ class ModelWarm:
             row.listing = None
         elif change.listing is not None:
             row.listing = change.listing
+        for told in change.calls:
+            found = self.calls.get((key.tenant, told.id))
+            if found is not None and found.session == key.id:
+                self.calls[key.tenant, told.id] = FoundCall(key.id, told)
         self.watch(before, change)
 
     async def read(
@@ -179,6 +190,8 @@ class ModelWarm:
             return
         row.lines, row.keys, row.entry_ids = {}, {}, {}
         self.bodies.pop(key, None)
+        for place in [place for place, call in self.calls.items() if (place[0], call.session) == key]:
+            del self.calls[place]
         self.trails = [
             line._replace(session=_hashed(key.id)) if (line.tenant, line.session) == key else line
             for line in self.trails
@@ -244,6 +257,56 @@ class ModelWarm:
                 gone += 1
         return gone
 
+    # -- calls
+
+    async def claim_call(self, tenant: str, call_id: str, session: str, *, instead_of: str | None = None) -> str:
+        found = self.calls.get((tenant, call_id))
+        freed = found is not None and found.row is None and found.session == instead_of
+        if found is None or freed or self._is_erased(Key(tenant, found.session)):
+            found = self.calls[tenant, call_id] = FoundCall(session, None)
+        return found.session
+
+    async def find_call(self, tenant: str, call_id: str) -> FoundCall | None:
+        found = self.calls.get((tenant, call_id))
+        return None if found is None or self._is_erased(Key(tenant, found.session)) else found
+
+    async def list_calls(self, query: CallQuery) -> CallPage:
+        newest_first = query.sort == "started_at"
+        found = sorted(self._called(query), key=lambda item: item[0], reverse=newest_first)
+        if query.after is not None:
+            after = query.after
+            found = [item for item in found if (item[0] < after if newest_first else item[0] > after)]
+        page = found[: query.limit]
+        last = page[-1][0] if len(found) > len(page) else None
+        return CallPage(tuple(row for _, row in page), last, self._now())
+
+    def _called(self, query: CallQuery) -> list[tuple[Position, CallRow]]:
+        found: list[tuple[Position, CallRow]] = []
+        for (tenant, call_id), (session, row) in self.calls.items():
+            if tenant != query.tenant or row is None or self._is_erased(Key(tenant, session)):
+                continue
+            values = row._asdict() | {"session": session}
+            started = (query.started_after or "") <= row.started_at < (query.started_before or "~")
+            bounded = query.settled_after is not None or query.settled_before is not None
+            settled = (query.settled_after or "") <= (row.settled_at or "") < (query.settled_before or "~")
+            if not started or (bounded and (row.settled_at is None or not settled)):
+                continue
+            at = row.started_at if query.sort == "started_at" else row.settled_at
+            if at is not None and all(values[name] == value for name, value in query.equal):
+                found.append((Position(at, call_id), row))
+        return found
+
+    async def live_calls(self) -> Mapping[str, int]:
+        return Counter(
+            call.row.state
+            for (tenant, _), call in self.calls.items()
+            if call.row is not None and call.row.state != "ended" and not self._is_erased(Key(tenant, call.session))
+        )
+
+    def _is_erased(self, key: Key) -> bool:
+        row = self.rows.get(key)
+        return row is not None and row.stored.tombstone is not None
+
 
 def _hashed(session: str) -> str:
     """How the trail names an erased session."""
@@ -259,6 +322,9 @@ class FarWarm:
 
     def now(self) -> Instant:
         return self._warm.now()
+
+    def clock_error(self) -> float:
+        return self._warm.clock_error()
 
     async def load(self, key: Key, *, tail: int = 0) -> Loaded:
         return await self._link.read("load", lambda: self._warm.load(key, tail=tail))
@@ -332,3 +398,18 @@ class FarWarm:
 
     async def sweep(self, now: Instant, limit: int) -> int:
         return await self._link.write("sweep", lambda: self._warm.sweep(now, limit))
+
+    async def claim_call(self, tenant: str, call_id: str, session: str, *, instead_of: str | None = None) -> str:
+        return await self._link.write(
+            f"claim_call {call_id}",
+            lambda: self._warm.claim_call(tenant, call_id, session, instead_of=instead_of),
+        )
+
+    async def find_call(self, tenant: str, call_id: str) -> FoundCall | None:
+        return await self._link.read("find_call", lambda: self._warm.find_call(tenant, call_id))
+
+    async def list_calls(self, query: CallQuery) -> CallPage:
+        return await self._link.read("list_calls", lambda: self._warm.list_calls(query))
+
+    async def live_calls(self) -> Mapping[str, int]:
+        return await self._link.read("live_calls", self._warm.live_calls)

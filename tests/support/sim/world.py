@@ -14,11 +14,12 @@ from sessionmanager.model import instants
 from sessionmanager.model.change import Change
 from sessionmanager.model.codec import Stored
 from sessionmanager.words import Instant, Key, TierName
+from tests.support.sim.cast import Wish
 from tests.support.sim.checker import check
 from tests.support.sim.clients import Answer, Client, Notes, Request
 from tests.support.sim.cold import FarCold, ModelCold
 from tests.support.sim.endings import ending_of, owed_by
-from tests.support.sim.history import Ending, Operation, Promise, Violation
+from tests.support.sim.history import EPOCH_MS, Ending, Operation, Promise, Violation
 from tests.support.sim.hot import FarHot, ModelHot
 from tests.support.sim.network import Link
 from tests.support.sim.scenario import Scenario
@@ -26,13 +27,14 @@ from tests.support.sim.scheduler import Process, VirtualLoop
 from tests.support.sim.service import LEASE_SECONDS, TENANT, ask, core_of, heard_logs
 from tests.support.sim.warm import FarWarm, ModelWarm
 
-EPOCH_MS: Final = instants.to_ms("2026-11-21T12:00:00.000Z")
 RESTART_SECONDS: Final = (0.02, 1.5)
 LAND_SECONDS: Final = 5.0
 """After the faults: long enough for everything under way to land."""
 SETTLE_ROUNDS_MAX: Final = 300
 """Seconds of the virtual clock in which everything owed must have been done."""
-CALM_KINDS: Final = ("latest", "append", "get", "resume", "entries")
+CALM_KINDS: Final[tuple[Wish, ...]] = ("latest", "append", "get", "resume", "entries")
+CALM_ENTRANCE: Final[tuple[Wish, ...]] = ("join", "beat")
+"""What one client does in the end as a participant, beside what all do."""
 
 
 @dataclass
@@ -90,7 +92,7 @@ class Replica:
 
     async def ask(self, request: Request) -> Answer:
         assert self.core is not None
-        return await ask(self.core.sessions, request)
+        return await ask(self.core, request)
 
     async def live(self) -> None:
         """Run, die, come back, for as long as the run goes on."""
@@ -167,6 +169,7 @@ class World:
         self.notes.calm = True
         for client in clients:
             await client.run_calm(CALM_KINDS)
+        await clients[0].run_calm(CALM_ENTRANCE)
         await self._settle()
         core = self._a_core()
         endings = [await ending_of(core, self.warm, self.cold, key, self.strays) for key in self.keys]

@@ -86,6 +86,7 @@ async def purge(link: Link, key: Key) -> None:
     mine: Document = {"_id": within(session_stem(key))}
     for collection in (link.bodies, link.keys, link.entry_ids):
         await _remove_all(link, collection, mine)
+    await _remove_all(link, link.calls, {"tenant": key.tenant, "session": key.id})
     await _forget_name(link, key)
 
 

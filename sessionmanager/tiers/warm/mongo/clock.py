@@ -69,9 +69,13 @@ class Clock:
 
     @property
     def error_seconds(self) -> float:
-        """How far the clock may be off, but for the server's own error: what a lease is to be shortened by."""
+        """How far the clock may be off, but for the server's own error: what a lease is to be shortened by.
+
+        Half a round trip, and by how much it is ahead while it waits for a server whose clock is behind.
+        """
         assert self._believed is not None, "the clock was not set"
-        return self._believed.round_trip / 2
+        told_ms = self._monotonic() * 1000 + self._believed.offset_ms
+        return self._believed.round_trip / 2 + max(0.0, self._now_ms - told_ms) / 1000
 
     @property
     def is_fresh(self) -> bool:

@@ -1,7 +1,8 @@
 """One `Change` as one insert or one update: all of it, or nothing.
 
 Steps of a commit: 1. where the commit begins a half of the ring or buries the session, what will leave the ring is
-written to its collections   2. one compare-and-set on `rev`   3. the audit line is copied, beside it.
+written to its collections   2. one compare-and-set on `rev`   3. the audit line is copied, beside it, and so
+are rows of calls.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from sessionmanager.errors import OutcomeUnknown, RevConflict, SessionManagerErr
 from sessionmanager.model import instants
 from sessionmanager.model.change import Change, Listing
 from sessionmanager.model.codec import encode_tombstone, frame
-from sessionmanager.tiers.warm.mongo import errors
+from sessionmanager.tiers.warm.mongo import calls, errors
 from sessionmanager.tiers.warm.mongo.clock import Clock
 from sessionmanager.tiers.warm.mongo.layout import (
     COMMITS_KEPT_SECONDS,
@@ -59,6 +60,8 @@ class Commits:
             raise
         if "t" in item:
             self._book.take(now, document_of(change.key.tenant, change.key.id, item["c"], item["t"]))
+        for update in calls.updates_of(change.key.tenant, change.key.id, item.get("l", ())):
+            self._book.take(now, update)
 
     async def _create(self, change: Change, document: Document) -> None:
         with self._link.writing() as flight:
@@ -118,6 +121,8 @@ class Commits:
             item["q"] = [seq for _, seq in change.entry_ids]
         if change.trail is not None:
             item["t"] = line_of(self._book.numbers.next(), change.trail)
+        if change.calls:
+            item["l"] = [calls.line_of(row) for row in change.calls]
         return item
 
     # -- the ring
@@ -139,7 +144,7 @@ class Commits:
             [item for half in halves for item in session.get(half, ())], key=lambda item: item["r"]
         )
         await self._keep(change.key, items, now)
-        await self._book.copy(lines_in(session))
+        await self._book.copy(lines_in(session), calls.updates_in(session))
         return change.rev if whole else rev - RING_HALF - 1
 
     async def _keep(self, key: Key, items: Sequence[Item], now: Instant) -> None:

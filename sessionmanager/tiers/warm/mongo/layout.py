@@ -8,6 +8,7 @@
 | entry_ids | session, hash | seqs of entry ids that have left the ring, for ever |
 | trail | tenant, number, salt | audit lines, in the order of their numbers |
 | bodies, records | session or tenant and kind, id | what their names say |
+| calls | tenant, id | what lists find of a call, and whose it is |
 | state | | the layout's number, running processes, counts, the witness |
 
 A session: `rev`, `version`, `placement`, `parts` (name → framed bytes), `tail` (`{s: seq, b: framed line}`, ascending,
@@ -40,7 +41,7 @@ Document = dict[str, Any]
 Item = dict[str, Any]
 """What the ring keeps of a commit, under short names as every append carries them. r: rev. c: commit id. Where there is
 one, k: the key record (s scope, q request, v version, a framed answer, x expiry); h, q: hashes of entry ids and their
-seqs; t: the audit line (see `trail.line_of`)."""
+seqs; t: the audit line (see `trail.line_of`); l: rows of calls (see `calls.line_of`)."""
 
 
 class IndexPlan(NamedTuple):
@@ -68,6 +69,15 @@ INDEXES: Final[Mapping[str, tuple[IndexPlan, ...]]] = {
     "trail": (IndexPlan("by_session", ("h", "_id")),),
     "bodies": (),
     "records": (IndexPlan("by_expiry", ("expires_at",), sparse=True),),
+    "calls": (
+        IndexPlan("by_session", ("tenant", "session", "started_at", "id")),
+        IndexPlan("by_caller", ("tenant", "caller", "started_at", "id")),
+        IndexPlan("by_callee", ("tenant", "callee", "started_at", "id")),
+        IndexPlan("by_state", ("tenant", "state", "started_at", "id")),
+        IndexPlan("by_start", ("tenant", "started_at", "id")),
+        IndexPlan("by_end", ("tenant", "settled_at", "id")),
+        IndexPlan("by_live", ("state",)),
+    ),
     "state": (),
 }
 ARRAYS: Final = frozenset({"facets", "tail", "r0", "r1"})

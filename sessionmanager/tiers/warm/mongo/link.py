@@ -123,6 +123,7 @@ class Link:
         self.trail = self.database["trail"]
         self.bodies = self.database["bodies"]
         self.records = self.database["records"]
+        self.calls = self.database["calls"]
         self.state = self.database["state"]
 
     @contextmanager
@@ -238,6 +239,7 @@ async def open_link(url: str, *, pool_max: int, timeout_seconds: float) -> Async
         "maxconnecting": CONNECTING_MAX,
         "serverselectiontimeoutms": round(CONNECT_SECONDS * 1000),
         "connecttimeoutms": round(CONNECT_SECONDS * 1000),
+        "retryreads": False,  # there is one layer that repeats (`tiers/retries.py`)
     }
     options = {name: value for name, value in ours.items() if name not in target.named}
     try:

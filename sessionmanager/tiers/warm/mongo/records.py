@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from pymongo import UpdateOne
 from pymongo.errors import DuplicateKeyError
 
 from sessionmanager.errors import OutcomeUnknown, RevConflict
@@ -14,6 +15,8 @@ from sessionmanager.tiers.warm.protocol import Record
 from sessionmanager.words import Instant
 
 SWEPT_AT_ONCE_MAX: Final = 500
+RINGS_AT_ONCE_MAX: Final = 50
+"""Sessions whose rings are read at once: each may hold 128 answers."""
 _TWICE: Final = "the write was sent twice, and which of them was refused cannot be seen"
 
 
@@ -119,25 +122,38 @@ async def _remove_expired(link: Link, collection: Collection, now: Instant, limi
 
 
 async def _sweep_rings(link: Link, now: Instant, limit: int) -> int:
-    """Take expired keys out of the rings of sessions that nobody writes to any more."""
-    if limit <= 0:
-        return 0
-    with link.reading():
-        wanted = {"rev": 1, "r0": 1, "r1": 1}
-        found = (
-            link.sessions.find({"key_at": {"$lte": now}}, wanted).sort("key_at", 1).limit(min(limit, SWEPT_AT_ONCE_MAX))
-        )
-        sessions = await found.to_list()
+    """Take expired keys out of the rings of sessions that nobody writes to any more.
+
+    Each under its session's `rev`, which does not move: whoever commits meanwhile makes it a miss, tried with the next
+    sweep. Cost: two round trips for each `RINGS_AT_ONCE_MAX` sessions.
+    """
     gone = 0
-    for session in sessions:
-        if gone >= limit:
+    while gone < limit:
+        share = min(limit - gone, RINGS_AT_ONCE_MAX)
+        with link.reading():
+            wanted = {"rev": 1, "r0": 1, "r1": 1}
+            found = link.sessions.find({"key_at": {"$lte": now}}, wanted).sort("key_at", 1).limit(share)
+            sessions = await found.to_list()
+        updates: list[UpdateOne] = []
+        swept = 0
+        for session in sessions:
+            if gone + swept >= limit:
+                break
+            count, update = _swept_ring(session, now, limit - gone - swept)
+            updates.append(UpdateOne({"_id": session["_id"], "rev": session["rev"]}, update))
+            swept += count
+        if not updates:
             break
-        gone += await _sweep_ring(link, session, now, limit - gone)
+        with link.writing():
+            matched = (await link.sessions.bulk_write(updates, ordered=False)).matched_count
+        gone += swept if matched == len(updates) else matched  # which were missed is not told; each had at least one
+        if not matched or len(sessions) < share:
+            break
     return gone
 
 
-async def _sweep_ring(link: Link, session: Document, now: Instant, limit: int) -> int:
-    """One session's. Under its `rev`, which does not move: whoever commits meanwhile makes this a miss, tried later."""
+def _swept_ring(session: Document, now: Instant, limit: int) -> tuple[int, Document]:
+    """How many keys go from one session's ring, and the update that does it."""
     swept = 0
     left: list[Instant] = []
     halves: Document = {}
@@ -154,6 +170,4 @@ async def _sweep_ring(link: Link, session: Document, now: Instant, limit: int) -
         halves["key_at"] = min(left)
     else:
         update["$unset"] = {"key_at": ""}
-    with link.writing():
-        result = await link.sessions.update_one({"_id": session["_id"], "rev": session["rev"]}, update)
-    return swept if result.matched_count else 0
+    return swept, update

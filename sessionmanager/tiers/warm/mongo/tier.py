@@ -2,7 +2,7 @@
 
 Start reading here; each noun has its file: `layout` what lies where, `link` the one way to the server, `server` what is
 asked of it at start, `commits` one change as one update, `heads` `bodies` `records` `lists` the rest, `trail` the audit
-trail, `clock` warm's clock. Decision 0022 says why it is so.
+trail, `calls` the rows of calls, `clock` warm's clock. Decision 0022 says why it is so.
 """
 
 from __future__ import annotations
@@ -11,19 +11,31 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context
+from math import inf
 from typing import Final
 
 import structlog
 
 from sessionmanager.model.change import Change, KeyRecord, Trail
 from sessionmanager.model.entry import StoredEntry
-from sessionmanager.tiers.warm.mongo import bodies, heads, lists, records, trail_pages
+from sessionmanager.tiers.warm.mongo import bodies, calls, heads, lists, records, trail_pages
 from sessionmanager.tiers.warm.mongo.clock import Clock
 from sessionmanager.tiers.warm.mongo.commits import Commits
 from sessionmanager.tiers.warm.mongo.link import Link, open_link
 from sessionmanager.tiers.warm.mongo.server import ExactReads, Facts, Standalone, examine, prepare
 from sessionmanager.tiers.warm.mongo.trail import TrailBook, document_of
-from sessionmanager.tiers.warm.protocol import ListPage, ListQuery, Loaded, Record, TrailPage, TrailQuery, Warm
+from sessionmanager.tiers.warm.protocol import (
+    CallPage,
+    CallQuery,
+    FoundCall,
+    ListPage,
+    ListQuery,
+    Loaded,
+    Record,
+    TrailPage,
+    TrailQuery,
+    Warm,
+)
 from sessionmanager.words import Instant, Key
 
 POOL_MAX: Final = 100
@@ -118,9 +130,11 @@ class MongoWarm:
         if found is None:
             return None
         rev, items = found
-        for item in items:  # whoever asks got no answer, and so nobody has copied the line
+        for item in items:  # whoever asks got no answer, and so nobody has copied the line, or the rows
             if "t" in item:
                 self.book.take(self.now(), document_of(key.tenant, key.id, item["c"], item["t"]))
+            for update in calls.updates_of(key.tenant, key.id, item.get("l", ())):
+                self.book.take(self.now(), update)
         return rev
 
     async def find_key(self, key: Key, scope: bytes) -> KeyRecord | None:
@@ -137,6 +151,9 @@ class MongoWarm:
 
     def now(self) -> Instant:
         return self._clock.now()
+
+    def clock_error(self) -> float:
+        return self._clock.error_seconds if self._clock.is_fresh else inf
 
     # -- bodies
 
@@ -185,14 +202,21 @@ class MongoWarm:
         await self.book.recover(now)
         return await records.sweep(self._link, now, limit)
 
-    # -- the clock
+    # -- calls
 
-    @property
-    def clock_error_seconds(self) -> float:
-        """How far `now` may be off: half a round trip. What a lease is to be shortened by."""
-        return self._clock.error_seconds
+    async def claim_call(self, tenant: str, call_id: str, session: str, *, instead_of: str | None = None) -> str:
+        if instead_of is not None:
+            await self.book.flush()
+        return await calls.claim_call(self._link, tenant, call_id, session, instead_of)
 
-    @property
-    def clock_is_fresh(self) -> bool:
-        """Whether the server's clock was heard lately. Where it was not, nothing that others wrote is to be trusted."""
-        return self._clock.is_fresh
+    async def find_call(self, tenant: str, call_id: str) -> FoundCall | None:
+        await self.book.flush()
+        return await calls.find_call(self._link, tenant, call_id)
+
+    async def list_calls(self, query: CallQuery) -> CallPage:
+        await self.book.flush()
+        return await calls.list_calls(self._link, query, await self.book.copied_until())
+
+    async def live_calls(self) -> Mapping[str, int]:
+        await self.book.flush()
+        return await calls.live_calls(self._link)

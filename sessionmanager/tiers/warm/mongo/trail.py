@@ -1,4 +1,5 @@
-"""The audit trail: a line stands or falls with its commit, in the ring, and is copied to `trail` right after.
+"""The audit trail: a line stands or falls with its commit, in the ring, and is copied to `trail` right after. Rows of
+calls (`calls`) go the same way.
 
 Copying costs no commit a round trip. A page asks this process's own copies to be finished first; lines of other
 processes follow within a tenth of a second. What a killed process did not copy is still in the ring, and whoever sweeps
@@ -17,10 +18,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import structlog
+from pymongo import UpdateOne
 
 from sessionmanager.errors import SessionManagerError
 from sessionmanager.model import instants
 from sessionmanager.model.change import Trail
+from sessionmanager.tiers.warm.mongo import calls
 from sessionmanager.tiers.warm.mongo.clock import Clock
 from sessionmanager.tiers.warm.mongo.layout import Document, stem
 from sessionmanager.tiers.warm.mongo.link import Link
@@ -41,6 +44,10 @@ OWING_PAGE: Final = 200
 OWING_PAGES_MAX: Final = 50
 """Pages of sessions that one look for lost lines reads; the next goes on."""
 _COUNT_BITS: Final = 20
+_RING_LINES: Final = dict.fromkeys(
+    ("tenant", "id", "committed_at", *(f"{half}.{member}" for half in ("r0", "r1") for member in "crtl")), 1
+)
+"""What of a session is looked at for lines and rows that nobody has copied."""
 
 _log = structlog.get_logger(__name__)
 
@@ -102,7 +109,7 @@ class TrailBook:
         self._link = link
         self._now = clock.now
         self._me = f"process:{os.urandom(12).hex()}"
-        self._waiting: deque[tuple[Instant, Document]] = deque()
+        self._waiting: deque[tuple[Instant, Document | UpdateOne]] = deque()
         self._owed_since: Instant | None = None
         self._copying = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -114,8 +121,8 @@ class TrailBook:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def take(self, committed_at: Instant, document: Document) -> None:
-        """Copy a line of a commit that stands, soon."""
+    def take(self, committed_at: Instant, document: Document | UpdateOne) -> None:
+        """Copy a line of a commit that stands, or a row of a call, soon."""
         if len(self._waiting) >= WAITING_MAX:
             self.owe(committed_at)
         else:
@@ -133,7 +140,9 @@ class TrailBook:
             while due > 0:
                 batch = [document for _, document in list(self._waiting)[: min(due, BATCH_MAX)]]
                 with self._link.reading():
-                    await self._link.insert_new(self._link.trail, batch)
+                    lines = [one for one in batch if not isinstance(one, UpdateOne)]
+                    await self._link.insert_new(self._link.trail, lines)
+                    await calls.copy(self._link, [one for one in batch if isinstance(one, UpdateOne)])
                 for _ in batch:
                     self._waiting.popleft()
                 due -= len(batch)
@@ -236,14 +245,14 @@ class TrailBook:
                 sessions = (
                     await self._link.sessions.find(
                         position,
-                        {"tenant": 1, "id": 1, "committed_at": 1, "r0.c": 1, "r0.t": 1, "r1.c": 1, "r1.t": 1},
+                        _RING_LINES,
                     )
                     .sort([("committed_at", 1), ("_id", 1)])
                     .limit(OWING_PAGE)
                     .to_list()
                 )
             for session in sessions:
-                await self.copy(lines_in(session))
+                await self.copy(lines_in(session), calls.updates_in(session))
             if len(sessions) < OWING_PAGE:
                 return None
             last = sessions[-1]
@@ -254,8 +263,19 @@ class TrailBook:
             }
         return instants.plus(position["committed_at"]["$gte"], SLACK_SECONDS)
 
-    async def copy(self, documents: Sequence[Document]) -> None:
-        """Copy lines that are most likely there already: a look first, for it is the cheaper half."""
+    async def copied_until(self) -> Instant:
+        """What was committed before has been copied, by every process that is alive or was killed. One read."""
+        now = self._now()
+        processes = {"_id": {"$gte": "process:", "$lt": "process;"}}
+        with self._link.reading():
+            since = [one["since"] async for one in self._link.state.find(processes, {"since": 1})]
+        return instants.plus(min([*since, now]), -SLACK_SECONDS)
+
+    async def copy(self, documents: Sequence[Document], rows: Sequence[UpdateOne] = ()) -> None:
+        """Copy lines that are most likely there already: a look first, for it is the cheaper half. And
+        rows of calls."""
+        with self._link.reading():
+            await calls.copy(self._link, rows)
         if not documents:
             return
         with self._link.reading():

@@ -1,0 +1,1 @@
+"""One folder an outside system: what takes its calls, and keeps everything in the session."""

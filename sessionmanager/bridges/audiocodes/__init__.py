@@ -1,0 +1,1 @@
+"""AudioCodes VoiceAI Connect: the Bot API over WebSocket (streaming mode)."""

@@ -1,0 +1,1 @@
+"""What the servers of all carriers share: a socket with bounds, and a conversation taken with patience."""

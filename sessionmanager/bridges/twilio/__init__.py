@@ -1,0 +1,1 @@
+"""Twilio: Media Streams and ConversationRelay over WebSocket, and the webhooks around them."""

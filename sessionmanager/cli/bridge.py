@@ -1,0 +1,193 @@
+"""`sessionmanager bridge …`: takes calls from a carrier, joins them to a realtime model, keeps them in the service."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import signal
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from sessionmanager.cli.failures import Gone
+from sessionmanager.cli.output import USAGE, print_json
+from sessionmanager.cli.sessions import Target, client_options
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from sessionmanager.bridges.bridge import Bridge
+    from sessionmanager.bridges.functions import Functions
+    from sessionmanager.client import AsyncClient
+
+F = TypeVar("F", bound=Callable[..., Any])
+SIMULATED: Final = "simulated"
+"""In place of an address: a model of this process, which knows the recorded call."""
+
+
+def _model_options(command: F) -> F:
+    """What every bridge has: a model, an address of its own, the service."""
+    options = (
+        click.option("--upstream", required=True, metavar="URL",
+                     help="The realtime model, wss://…; `simulated` is one of this process."),
+        click.option("--upstream-token", envvar="OPENAI_API_KEY", help="For it; better in the environment."),
+        click.option("--flavour", type=click.Choice(("ga", "beta")), default="ga", show_default=True,
+                     help="Generation of its event names."),
+        click.option("--instructions", metavar="TEXT", help="Of the system, for the model."),
+        click.option("--voice", help="A name that the model knows."),
+        click.option("--greeting", metavar="TEXT", default="Greet the caller.", show_default=True,
+                     help="What the model is told to say first in a new conversation; empty = it waits."),
+        click.option("--functions", "functions_name", metavar="MODULE:NAME",
+                     help="Functions that the model may ask for."),
+        click.option("--outbox", type=click.Path(path_type=Path, dir_okay=False),
+                     help="A file for what is said while the service is away; else memory."),
+        click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+        click.option("--port", type=click.IntRange(0, 65535), default=8010, show_default=True,
+                     help="Port to listen on; 0 takes a free one."),
+        client_options,
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group()
+def bridge() -> None:
+    """Take calls from a carrier, talk to a realtime model, keep everything in the session."""
+
+
+@bridge.command()
+@click.option("--carrier-token", "carrier_tokens", multiple=True, envvar="AUDIOCODES_TOKEN",
+              help="That VoiceAI Connect sends; more than one during a rotation.")  # fmt: skip
+@_model_options
+def audiocodes(carrier_tokens: tuple[str, ...], **common: Any) -> None:
+    """Calls of AudioCodes VoiceAI Connect: the bot's address is ws://HOST:PORT/audiocodes."""
+    from sessionmanager.bridges.audiocodes.app import make_app
+    from sessionmanager.bridges.audiocodes.options import AudioCodesOptions
+
+    options = _checked(lambda: AudioCodesOptions(tokens=carrier_tokens))
+    _run(common, lambda made, _: make_app(made, options), "ws", "/audiocodes")
+
+
+@bridge.command()
+@click.option("--public-url", metavar="URL", help="Where Twilio finds this bridge: https://voice.example.com.")
+@click.option("--auth-token", "auth_tokens", multiple=True, envvar="TWILIO_AUTH_TOKEN",
+              help="Of the account; both during a rotation. Without one nothing is checked.")  # fmt: skip
+@click.option("--serves", type=click.Choice(("media", "relay")), default="media", show_default=True,
+              help="What a call is connected to: a Media Stream, or a ConversationRelay.")  # fmt: skip
+@click.option("--twilio-greeting", metavar="TEXT", help="What Twilio itself says first, on a ConversationRelay.")
+@_model_options
+def twilio(
+    public_url: str | None, auth_tokens: tuple[str, ...], serves: Any, twilio_greeting: str | None, **common: Any
+) -> None:
+    """Calls of Twilio: the voice webhook is http://HOST:PORT/twilio/voice, its status callback /twilio/status."""
+    from sessionmanager.bridges.twilio.app import make_app
+    from sessionmanager.bridges.twilio.desk import ClientDesk
+    from sessionmanager.bridges.twilio.options import TwilioOptions
+
+    options = _checked(
+        lambda: TwilioOptions(public_url=public_url, auth_tokens=auth_tokens, serves=serves, greeting=twilio_greeting)
+    )
+    _run(common, lambda made, client: make_app(made, options, desk=ClientDesk(client)), "http", "/twilio/voice")
+
+
+def _checked(make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except ValueError as error:
+        raise Gone(str(error), "correct the option", USAGE) from None
+
+
+def _run(common: dict[str, Any], make: Callable[[Bridge, AsyncClient], Starlette], scheme: str, path: str) -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    target = Target(
+        common["url"], common["token"], common["tenant"], common["timeout"], common["data_dir"], common["config"],
+        role="bridge",
+    )  # fmt: skip
+    target.token()  # what is wrong with it is said before anything listens
+    functions = _functions(common["functions_name"])
+    asyncio.run(_serve(common, target, functions, make, (scheme, path)))
+
+
+def _functions(name: str | None) -> Functions | None:
+    if name is None:
+        return None
+    from sessionmanager.bridges.functions import Functions
+
+    module, _, attribute = name.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise Gone(f"--functions: {error}", "name a module and a `Functions` in it: mybot:functions", USAGE) from None
+    if not isinstance(found, Functions):
+        raise Gone(f"--functions: {name} is no `Functions`", "see sessionmanager.bridges.functions", USAGE)
+    return found
+
+
+async def _serve(
+    common: dict[str, Any],
+    target: Target,
+    functions: Functions | None,
+    make: Callable[[Bridge, AsyncClient], Starlette],
+    place: tuple[str, str],
+) -> None:
+    from sessionmanager.bridges.doors.serving import listen, serve
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with _opened(common, target, functions) as (made, client):
+        app = make(made, client)
+        door = listen(common["host"], common["port"])
+        host, port = door.getsockname()[:2]
+        address = f"{place[0]}://{f'[{host}]' if ':' in host else host}:{port}{place[1]}"
+
+        def told() -> None:
+            if common["as_json"]:
+                print_json({"address": address, "service": target.url})
+            else:
+                click.echo(f"the bridge answers at {address}, and keeps calls at {target.url}")
+
+        await serve(app, door, app.state.sockets, stop, told=told)
+
+
+@asynccontextmanager
+async def _opened(
+    common: dict[str, Any], target: Target, functions: Functions | None
+) -> AsyncGenerator[tuple[Bridge, AsyncClient]]:
+    from sessionmanager.bridges.bridge import open_bridge
+    from sessionmanager.bridges.options import BridgeOptions
+    from sessionmanager.bridges.realtime.connection import RealtimeModel
+    from sessionmanager.bridges.upstream import Setup
+    from sessionmanager.client import AsyncClient, Retry
+
+    options = BridgeOptions(
+        setup=Setup(instructions=common["instructions"], voice=common["voice"]),
+        greeting=common["greeting"] or None,
+        outbox=common["outbox"],
+    )
+    async with AsyncExitStack() as stack:
+        url = common["upstream"]
+        if url == SIMULATED:
+            from sessionmanager.cli.demo import RECORDING
+            from sessionmanager.simulate.realtime.script import Script, read_script
+            from sessionmanager.simulate.realtime.server import open_model
+
+            script = read_script(RECORDING) if RECORDING.exists() else Script()
+            url = (await stack.enter_async_context(open_model(script))).url
+        model = RealtimeModel(url, token=common["upstream_token"], flavour=common["flavour"])
+        retry = Retry(try_seconds=common["timeout"])
+        try:
+            client = AsyncClient(target.url, target.token, retry=retry)
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--url") from None
+        await stack.enter_async_context(client)
+        yield await stack.enter_async_context(open_bridge(client, model, functions=functions, options=options)), client

@@ -1,0 +1,1 @@
+"""What an OpusAgent program's bridges are made of, as far as sessions go."""

@@ -1,0 +1,1 @@
+"""What a bridge hands the restored conversation to."""

@@ -1,0 +1,1 @@
+"""What a conversation's state is to an OpusAgent program."""

@@ -1,0 +1,1 @@
+"""The service of sessions that an OpusAgent program calls."""

@@ -1,0 +1,1 @@
+"""Calls of all gateways: opening, reports, look-ups, records for billing."""

@@ -1,0 +1,1 @@
+"""The tables of settings, a file a theme; `settings.py` puts them together."""

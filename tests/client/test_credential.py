@@ -1,0 +1,58 @@
+"""An API key in the place of a token: in its own header, on every way to the service."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from sessionmanager import errors
+from sessionmanager.client import AsyncClient, Client, Entry, message
+from tests.client.scripted import Script, answer
+from tests.support.live import live
+
+pytestmark = pytest.mark.contract
+
+PATIENCE_SECONDS = 60.0
+HEALTH = {"status": "ok", "version": "1", "uptime_seconds": 1.0, "tiers": {}}
+
+
+async def test_a_key_goes_in_its_own_header_and_a_token_as_bearer() -> None:
+    script = Script(answer(HEALTH))
+    async with AsyncClient("http://service", api_key="the-key", transport=script) as client:
+        await client.call("GET", "/health")
+        await client.with_token("a-token").call("GET", "/health")
+    sent = [(seen.headers.get("x-api-key"), seen.headers.get("authorization")) for seen in script.seen]
+    assert sent == [("the-key", None), (None, "Bearer a-token")]
+
+
+@pytest.mark.parametrize("kind", [AsyncClient, Client])
+@pytest.mark.parametrize("given", [{}, {"token": "t", "api_key": "k"}])
+def test_exactly_one_credential_says_who_calls(kind: Any, given: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="exactly one of token and api_key"):
+        kind("http://service", **given)
+
+
+async def test_one_key_calls_follows_and_talks_over_a_socket_until_it_is_revoked() -> None:
+    async with live() as service, AsyncClient(service.address, service.token()) as admin:
+        made = await admin.make_api_key("bridge", ["agent"])
+        async with AsyncClient(service.address, api_key=made.key) as client, asyncio.timeout(PATIENCE_SECONDS):
+            session = client.session((await client.create(entries=[message("user", "one")])).id)
+            async with session.events(after=0) as feed:
+                first = await anext(feed)
+                assert isinstance(first, Entry)
+                assert first.seq == 1
+            async with client.socket(session.id) as line:
+                receipt = await line.append([message("user", "two")])
+            assert (await session.get()).version == receipt.version
+            await admin.revoke_api_key(made.id)
+            with pytest.raises(errors.Unauthenticated):
+                await session.get()
+
+
+def test_the_blocking_twin_takes_a_key_too() -> None:
+    script = Script(answer({"items": [], "next_cursor": None}))
+    with Client("http://service", api_key="the-key", transport=script) as client:
+        assert client.api_keys() == ()
+    assert script.seen[0].headers["x-api-key"] == "the-key"

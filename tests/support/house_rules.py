@@ -1,0 +1,164 @@
+"""Who may import what, and who may know which library: the tables that `tests/test_house.py` holds the code to."""
+
+from __future__ import annotations
+
+from typing import Final
+
+WORDS: Final = ("words", "errors", "fields")
+PROTOCOLS: Final = ("tiers.hot.protocol", "tiers.warm.protocol", "tiers.cold.protocol")
+
+# -- arrows: a module, or all in a folder, and what of ours it may import. The first line that fits a module counts.
+
+ARROWS: Final = (
+    # Packages hold nothing but their modules; the outermost has the version.
+    ("", ()),
+    ("__main__", ("cli.main",)),
+    ("words", ()),
+    ("errors", ("words",)),
+    ("fields", ("words",)),
+    ("deadline", ()),
+    ("logs", ("tracing.spans",)),
+    ("running.log_shipping", ()),
+    ("running.profiling", ()),
+    ("tracing.spans", ()),
+    ("tracing.otel", ("", "tracing.spans")),
+    ("tracing", ()),
+    ("telemetry", ("words",)),
+    ("metrics", ("", "telemetry", "tracing.spans", "words")),
+    ("settings_rows", ()),
+    ("setting_tables", ("settings_rows",)),
+    ("settings_checks", ("settings", "settings_rows")),
+    # The numbers of the parts; what it imports of core are plain values.
+    ("settings_parts", ("settings", "settings_checks", "core", "model", "wire.common")),
+    ("settings_loader", ("settings", "settings_checks", "settings_rows")),
+    ("settings_reference", ("settings", "settings_rows")),
+    ("settings", ("setting_tables", "settings_rows", "settings_reference")),
+    (
+        "opening",
+        (
+            "settings",
+            "settings_checks",
+            "core.keyfiles",
+            "core.keys",
+            "core.verify",
+            "tiers",
+            "model.roles",
+            *WORDS,
+            "logs",
+        ),
+    ),
+    ("running.garbage", ()),
+    ("running.processes", ()),
+    ("running.siblings", ("running.processes",)),
+    (
+        "running.servers",
+        ("running", "wiring", "settings", "settings_checks", "api", "cli.serve", "model.roles", "logs"),
+    ),
+    ("running", ()),
+    ("local_secret", ("settings", "settings_checks", "settings_rows", "core.keyfiles")),
+    ("model", ("model", *WORDS)),
+    ("tiers.hot.protocol", ("model", "words")),
+    ("tiers.warm.protocol", ("model", "words")),
+    ("tiers.cold.protocol", ("model", "words")),
+    ("tiers.registry", ()),
+    ("tiers.breaker", ()),
+    ("tiers.guard", ("tiers.breaker", "deadline", "errors", "words")),
+    ("tiers.retries", ("tiers.guard", "deadline", "errors")),
+    ("tiers.guarded", ("tiers.guard", "tiers.retries", *PROTOCOLS, "model", "words")),
+    ("tiers.trials", ("tiers.guard", "tiers.guarded", "model", "errors", "words")),
+    ("tiers.hot", ("tiers.hot", "model", "errors", "words")),
+    ("tiers.warm", ("tiers.warm", "model", "deadline", "errors", "words")),
+    ("tiers.cold", ("tiers.cold", "model", "errors", "words")),
+    ("tiers", ()),
+    # LiveKit is no tier, and is kept off by the same breaker.
+    ("core.rooms.livekit", ("core", "tiers.breaker", "model", *WORDS)),
+    ("core", ("core", *PROTOCOLS, "model", "tracing.spans", *WORDS)),
+    # The bounds of leases and of the floor are the model's.
+    ("wire.participants", ("wire", "model.floor", "model.participants", *WORDS)),
+    ("wire", ("wire", *WORDS)),
+    ("api", ("", "api", "core", "wire", "model", *PROTOCOLS, *WORDS, "deadline", "logs", "tracing.spans")),
+    ("client", ("", "client", "wire", *WORDS)),
+    # What a service author builds on: the HTTP surface from afar, and a small server of its own.
+    ("services", ("", "services", "client", "wire", *WORDS)),
+    # Other systems' names over the client; a whole service is put together within one function.
+    ("compat", ("compat", "client", "wire", *WORDS)),
+    # Made tokens are those of the command `token`; locust and gevent are known here alone.
+    ("loadtest.locustfile", ("loadtest", "cli.options", "cli.token")),
+    ("loadtest", ("loadtest",)),
+    ("dashboards", ("dashboards",)),
+    ("cli.loadtest", ("cli", "loadtest.plan", "loadtest.verdict")),
+    # Clients of the HTTP surface, as anybody's bridge is.
+    # Anybody's agent uses it: of the other bridges it knows nothing.
+    ("bridges.livekit", ("bridges.livekit", "client", "wire", *WORDS)),
+    ("bridges", ("", "bridges", "client", "wire", *WORDS)),
+    ("simulate", ("", "simulate", "bridges.media", "wire", *WORDS)),
+    ("cli.bridge", ("cli", "bridges", "simulate", "client")),
+    ("cli.simulate", ("cli", "simulate")),
+    ("cli", ("", "cli", "client", "wire", *WORDS, "settings", "settings_checks", "settings_loader", "settings_rows")),
+)
+INSIDE: Final = {
+    "cli.serve": ("running.servers",),
+    "cli.worker": ("running.servers",),
+    "cli.loadtest": ("loadtest.report",),
+    # Commands that work on the tiers themselves, in place of the service or beside it.
+    "cli.doctor": ("opening", "model.finding"),
+    "cli.migrate": ("opening", "logs", "tiers.registry"),
+    "cli.verify": ("opening", "core.verify"),
+    # A token is made by the service's own rules, with the service's own secret; no tier is called for it.
+    "compat.opusagent.places": ("wiring", "settings_loader", "core.keyfiles", "model.roles"),
+    "cli.token": ("core.tokens", "local_secret", "model.roles", "tiers.warm.protocol"),
+}
+"""What more a module may import within a function, or for its types alone."""
+EVERYTHING: Final = "wiring"
+
+# -- who may know which library: whatever is replaced one day is known in one place
+
+LIBRARIES: Final = {
+    "click": ("cli",),
+    "cryptography": ("core.keys", "core.sealing", "api.jwks"),
+    "opentelemetry": ("tracing.otel",),
+    "gevent": ("loadtest",),
+    "geventhttpclient": ("loadtest",),
+    "httptools": ("api.protocol",),
+    "httpx2": (
+        "running.log_shipping",
+        "client",
+        "cli",
+        "services.credentials",
+        "api.jwks",
+        "core.services.outgoing",
+        "compat.opusagent.places",
+        "simulate.twilio",
+    ),
+    "jsonpatch": ("model.patching",),
+    "jsonpointer": ("model.patching",),
+    "jsonschema": ("api.fielderrors",),
+    "aiohttp": ("core.rooms.livekit", "tiers.cold"),
+    "livekit": ("core.rooms", "bridges.livekit"),
+    "locust": ("loadtest",),
+    "matplotlib": ("loadtest.report",),
+    "jwt": ("core.tokens", "api.auth", "api.jwks"),
+    "prometheus_client": ("metrics", "running.siblings", "wiring"),
+    "pybreaker": ("tiers.breaker",),
+    "tenacity": ("tiers.retries",),
+    "requests": ("loadtest",),
+    "sqlite3": ("tiers.warm",),
+    "starlette": (
+        "api",
+        "services.server",
+        "wiring",
+        "bridges.audiocodes",
+        "bridges.doors",
+        "bridges.twilio",
+        "cli.bridge",
+    ),
+    "uvicorn": ("api", "services.server", "bridges.doors.serving"),
+    "uvloop": ("running.servers",),
+    # Drivers: each in its backend alone, once there is one.
+    "redis": ("tiers.hot",),
+    "hiredis": ("tiers.hot",),
+    "pymongo": ("tiers.warm.mongo",),
+    "bson": ("tiers.warm.mongo",),
+    "aioboto3": ("tiers.cold",),
+    "botocore": ("tiers.cold",),
+}
