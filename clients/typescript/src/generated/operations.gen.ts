@@ -30,6 +30,18 @@ export interface Operations {
   "POST /sessions/{id}/participants/{pid}/token": { data: t.PostSessionsIdParticipantsPidTokenData; responses: t.PostSessionsIdParticipantsPidTokenResponses };
   "POST /sessions/{id}/floor": { data: t.PostSessionsIdFloorData; responses: t.PostSessionsIdFloorResponses };
   "DELETE /sessions/{id}/floor": { data: t.DeleteSessionsIdFloorData; responses: t.DeleteSessionsIdFloorResponses };
+  "POST /calls": { data: t.PostCallsData; responses: t.PostCallsResponses };
+  "GET /calls": { data: t.GetCallsData; responses: t.GetCallsResponses };
+  "POST /sessions/{id}/calls": { data: t.PostSessionsIdCallsData; responses: t.PostSessionsIdCallsResponses };
+  "GET /sessions/{id}/calls": { data: t.GetSessionsIdCallsData; responses: t.GetSessionsIdCallsResponses };
+  "PATCH /sessions/{id}/calls/{cid}": { data: t.PatchSessionsIdCallsCidData; responses: t.PatchSessionsIdCallsCidResponses };
+  "PATCH /calls/{cid}": { data: t.PatchCallsCidData; responses: t.PatchCallsCidResponses };
+  "GET /calls/{cid}": { data: t.GetCallsCidData; responses: t.GetCallsCidResponses };
+  "POST /sessions/{id}/calls/{cid}/end": { data: t.PostSessionsIdCallsCidEndData; responses: t.PostSessionsIdCallsCidEndResponses };
+  "GET /sessions/{id}/room": { data: t.GetSessionsIdRoomData; responses: t.GetSessionsIdRoomResponses };
+  "POST /sessions/{id}/room": { data: t.PostSessionsIdRoomData; responses: t.PostSessionsIdRoomResponses };
+  "POST /sessions/{id}/room/sync": { data: t.PostSessionsIdRoomSyncData; responses: t.PostSessionsIdRoomSyncResponses };
+  "POST /livekit/webhook": { data: t.PostLivekitWebhookData; responses: t.PostLivekitWebhookResponses };
   "GET /sessions/{id}/events": { data: t.GetSessionsIdEventsData; responses: t.GetSessionsIdEventsResponses };
   "POST /sessions/{id}/signals": { data: t.PostSessionsIdSignalsData; responses: t.PostSessionsIdSignalsResponses };
   "GET /events": { data: t.GetEventsData; responses: t.GetEventsResponses };
@@ -93,6 +105,7 @@ export type ProblemName =
   | "not-found"
   | "not-resumable"
   | "outcome-unknown"
+  | "overloaded"
   | "precondition-required"
   | "quota-exceeded"
   | "rate-limited"

@@ -115,22 +115,175 @@ export type AuditPage = {
  * Call
  *
  * One leg at a gateway.
+ *
+ * `caller` and `callee` are as they were given. `ended_at` may be reported or, with `estimated`, the last sign of
+ * life; `settled_at` is when the end was recorded: nothing but `metadata` changes after it, and billing periods go by
+ * it. `talk_seconds` runs from the answer to the end (0 if never answered) and holds `hold_seconds`; `setup_seconds`
+ * runs from the start, `ring_seconds` from the first ring, each to the answer or the end. `news_at`: the last report.
  */
 export type Call = {
     id: string;
-    gateway: string;
-    gateway_call_id: string;
-    direction: string;
+    gateway: 'audiocodes' | 'livekit' | 'sip' | 'twilio' | 'webrtc';
+    gateway_call_id?: string | null;
+    direction: 'inbound' | 'outbound';
     state: 'active' | 'ended' | 'initializing' | 'on_hold' | 'ringing';
     started_at: string;
     caller?: string | null;
     callee?: string | null;
+    ringing_at?: string | null;
     answered_at?: string | null;
+    held_at?: string | null;
     ended_at?: string | null;
+    settled_at?: string | null;
     end_reason?: string | null;
+    ended_by?: 'callee' | 'caller' | 'system' | null;
+    sip_code?: number | null;
+    q850_cause?: number | null;
+    estimated?: boolean;
+    setup_seconds?: number | null;
+    ring_seconds?: number | null;
+    talk_seconds?: number | null;
+    hold_seconds?: number;
+    news_at: string;
     metadata?: {
         [key: string]: unknown;
     };
+};
+
+/**
+ * CallAbout
+ *
+ * A call, with the session that it belongs to.
+ */
+export type CallAbout = {
+    id: string;
+    gateway: 'audiocodes' | 'livekit' | 'sip' | 'twilio' | 'webrtc';
+    gateway_call_id?: string | null;
+    direction: 'inbound' | 'outbound';
+    state: 'active' | 'ended' | 'initializing' | 'on_hold' | 'ringing';
+    started_at: string;
+    caller?: string | null;
+    callee?: string | null;
+    ringing_at?: string | null;
+    answered_at?: string | null;
+    held_at?: string | null;
+    ended_at?: string | null;
+    settled_at?: string | null;
+    end_reason?: string | null;
+    ended_by?: 'callee' | 'caller' | 'system' | null;
+    sip_code?: number | null;
+    q850_cause?: number | null;
+    estimated?: boolean;
+    setup_seconds?: number | null;
+    ring_seconds?: number | null;
+    talk_seconds?: number | null;
+    hold_seconds?: number;
+    news_at: string;
+    metadata?: {
+        [key: string]: unknown;
+    };
+    session_id: string;
+};
+
+/**
+ * CallAnywhere
+ *
+ * `POST /calls`: make or find the session, too. `session_id`: in this one, made where it is not there; else as the
+ * tenant's `resume_policy` says. `session`: fields of a session that is made; its `caller` and `callee` are the call's
+ * unless they are given.
+ */
+export type CallAnywhere = {
+    gateway: 'audiocodes' | 'livekit' | 'sip' | 'twilio' | 'webrtc';
+    gateway_call_id?: string | null;
+    direction?: 'inbound' | 'outbound';
+    caller?: string | null;
+    callee?: string | null;
+    state?: 'active' | 'initializing' | 'ringing';
+    started_at?: string | null;
+    metadata?: {
+        [key: string]: unknown;
+    };
+    session_id?: string | null;
+    session?: SettableFields;
+};
+
+/**
+ * CallBody
+ *
+ * `POST /sessions/{id}/calls`: a leg at a gateway. The same `gateway` and `gateway_call_id` are the same call.
+ */
+export type CallBody = {
+    gateway: 'audiocodes' | 'livekit' | 'sip' | 'twilio' | 'webrtc';
+    gateway_call_id?: string | null;
+    direction?: 'inbound' | 'outbound';
+    caller?: string | null;
+    callee?: string | null;
+    state?: 'active' | 'initializing' | 'ringing';
+    started_at?: string | null;
+    metadata?: {
+        [key: string]: unknown;
+    };
+};
+
+/**
+ * CallEnd
+ *
+ * `POST …/calls/{cid}/end`. A second end changes nothing: the first stays. Without a `reason` it follows from the
+ * SIP code, the Q.850 cause, or from whether anybody had answered.
+ */
+export type CallEnd = {
+    reason?: string | null;
+    ended_by?: 'callee' | 'caller' | 'system' | null;
+    sip_code?: number | null;
+    q850_cause?: number | null;
+    at?: string | null;
+    metadata?: {
+        [key: string]: unknown;
+    };
+};
+
+/**
+ * CallOpened
+ *
+ * The call and its session, which were made or found. `version`: of the session.
+ */
+export type CallOpened = {
+    session_id: string;
+    version: number;
+    session_made: boolean;
+    call: CallAbout;
+};
+
+/**
+ * CallPage
+ *
+ * A page of calls.
+ */
+export type CallPage = {
+    items: Array<CallAbout>;
+    next_cursor?: string | null;
+};
+
+/**
+ * CallPatch
+ *
+ * `PATCH …/calls/{cid}`: what a gateway reports. What is known already is no change and no error.
+ *
+ * `metadata` is merged, null removes a key. `at`: when it happened at the gateway. `end_reason` and what follows it go
+ * with `state: ended` alone.
+ */
+export type CallPatch = {
+    state?: 'active' | 'ended' | 'initializing' | 'on_hold' | 'ringing';
+    metadata?: {
+        [key: string]: unknown;
+    };
+    caller?: string;
+    callee?: string;
+    at?: string | null;
+    end_reason?: string | null;
+    ended_by?: 'callee' | 'caller' | 'system' | null;
+    sip_code?: number | null;
+    q850_cause?: number | null;
 };
 
 /**
@@ -490,6 +643,15 @@ export type Health = {
 };
 
 /**
+ * Heeded
+ *
+ * What came of a webhook: `heeded`, `repeated`, `unknown-room`, `ignored`.
+ */
+export type Heeded = {
+    outcome: string;
+};
+
+/**
  * Included
  *
  * Which entries the answer holds; both seqs null = none.
@@ -504,6 +666,7 @@ export type Included = {
  * JoinAnswer
  *
  * Who has joined, and what it may identify itself with. `token` is null where tokens come from elsewhere (JWKS).
+ * `livekit` lets it into the session's room; null while the session has none, or rests.
  */
 export type JoinAnswer = {
     session_id: string;
@@ -511,9 +674,7 @@ export type JoinAnswer = {
     participant: Participant;
     token?: string | null;
     token_expires_at?: string | null;
-    livekit?: {
-        [key: string]: string;
-    } | null;
+    livekit?: LiveKitAccess | null;
 };
 
 /**
@@ -543,6 +704,40 @@ export type JoinBody = {
  */
 export type Live = {
     status: 'ok';
+};
+
+/**
+ * LiveKitAccess
+ *
+ * How a participant joins its session's room: connect to `url` with `token`, before it expires.
+ */
+export type LiveKitAccess = {
+    url: string;
+    room: string;
+    identity: string;
+    token: string;
+    expires_at: string;
+};
+
+/**
+ * LiveKitRoom
+ *
+ * The members of a room that are read.
+ */
+export type LiveKitRoom = {
+    name?: string;
+};
+
+/**
+ * LiveKitWebhook
+ *
+ * `POST /livekit/webhook`, as LiveKit sends and signs it: protobuf JSON, of which these members are read.
+ */
+export type LiveKitWebhook = {
+    event: string;
+    id?: string;
+    room?: LiveKitRoom | null;
+    createdAt?: string | null;
 };
 
 /**
@@ -697,7 +892,8 @@ export type PartialTurn = {
 /**
  * Participant
  *
- * Somebody who takes part in a session.
+ * Somebody who takes part in a session. `room_sid`: of its connection to the session's room, null = it is not in
+ * there; `room_since`: since when that is so.
  */
 export type Participant = {
     id: string;
@@ -714,6 +910,8 @@ export type Participant = {
     metadata?: {
         [key: string]: unknown;
     };
+    room_sid?: string | null;
+    room_since?: string | null;
 };
 
 /**
@@ -741,11 +939,12 @@ export type ParticipantPatch = {
 /**
  * ParticipantToken
  *
- * A new token of the same participant.
+ * A new token of the same participant; `livekit` lets it into the session's room, where there is one.
  */
 export type ParticipantToken = {
     token: string;
     token_expires_at: string;
+    livekit?: LiveKitAccess | null;
 };
 
 /**
@@ -938,9 +1137,7 @@ export type ResumeWithContext = {
     audio: Audio;
     participant: Participant | null;
     token: string | null;
-    livekit: {
-        [key: string]: unknown;
-    } | null;
+    livekit: LiveKitAccess | null;
     included: Included;
     omitted: Omitted;
     token_expires_at?: string | null;
@@ -948,15 +1145,87 @@ export type ResumeWithContext = {
 };
 
 /**
+ * ResumeWithin
+ *
+ * A later call goes on with a session that was active within so many seconds.
+ */
+export type ResumeWithin = {
+    resume_within: number;
+};
+
+/**
+ * Room
+ *
+ * The LiveKit room of a session, as far as is known. `sid`: of the one that is open now, null while none is.
+ *
+ * `sync_attempts`: corrections so far. `inconsistencies`: what does not agree now and only participants can mend.
+ * `interrupted_at`: since when LiveKit cannot be reached, or the room is lost.
+ */
+export type Room = {
+    name: string;
+    sid?: string | null;
+    sync_state?: 'active' | 'ending' | 'error' | 'idle' | 'syncing';
+    sync_enabled?: boolean;
+    sync_attempts?: number;
+    last_sync_at?: string | null;
+    inconsistency_detected?: boolean;
+    inconsistencies?: Array<string>;
+    interrupted_at?: string | null;
+};
+
+/**
+ * RoomAnswer
+ *
+ * The room of a session, and what its metadata should say.
+ */
+export type RoomAnswer = {
+    session_id: string;
+    version: number;
+    room: Room;
+    config: RoomConfig;
+};
+
+/**
+ * RoomBody
+ *
+ * `POST /sessions/{id}/room`: the session has a room from now on. `sync_enabled`: whether it is held against the
+ * session.
+ */
+export type RoomBody = {
+    sync_enabled?: boolean;
+};
+
+/**
+ * RoomConfig
+ *
+ * What the room's metadata says, for front ends; it follows from the session's `type`.
+ */
+export type RoomConfig = {
+    sessionId: string;
+    roomId: string;
+    sessionType: string | null;
+    turnDetection: string;
+    voiceMode: string | null;
+    voiceActivityEnabled: boolean;
+    adaptiveStream: boolean;
+    dynacast: boolean;
+    audioSettings: {
+        [key: string]: boolean;
+    };
+};
+
+/**
  * RoomSession
  *
- * A session as robot-session tells it. `access_token` is shown to its creator alone; `livekit_url` is null as long
- * as there is no room.
+ * A session as robot-session tells it. `access_token` is shown to its creator alone: it lets `user_identity` into
+ * the room at `livekit_url`, and `session_token` speaks for it here. Without LiveKit `livekit_url` is null, and both
+ * tokens are the latter.
  */
 export type RoomSession = {
     session_id: string;
     room_name: string;
     access_token: string | null;
+    session_token?: string | null;
     livekit_url: string | null;
     status: string;
     required_services: Array<string>;
@@ -1110,9 +1379,7 @@ export type Session = {
     participants?: Array<Participant>;
     calls?: Array<Call>;
     floor?: Floor | null;
-    room?: {
-        [key: string]: unknown;
-    } | null;
+    room?: Room | null;
     services?: Array<Seat>;
     entries?: Array<Entry>;
     stale?: boolean;
@@ -1126,6 +1393,32 @@ export type Session = {
 export type SessionPage = {
     items: Array<Summary>;
     next_cursor: string | null;
+};
+
+/**
+ * SettableFields
+ *
+ * Every settable field; UNSET = not given. `metadata` holds any JSON scalar or object per key.
+ */
+export type SettableFields = {
+    type?: 'text' | 'voice-ptt' | 'voice-vad' | null;
+    bot_name?: string | null;
+    caller?: string | null;
+    callee?: string | null;
+    external_ids?: {
+        [key: string]: string;
+    };
+    media_format?: string | null;
+    bridge_type?: string | null;
+    labels?: Array<string>;
+    expires_at?: string | null;
+    metadata?: {
+        [key: string]: unknown;
+    };
+    context?: unknown;
+    realtime?: RealtimeFields;
+    audio?: AudioFields;
+    floor?: 'optional' | 'required';
 };
 
 /**
@@ -1207,16 +1500,50 @@ export type SummedUp = {
 };
 
 /**
+ * SyncAnswer
+ *
+ * What a look at the room found, and did. `inconsistencies` that are not in the room's own list were corrected.
+ *
+ * `is_valid`: nothing was found. `needs_resync`: something is left that will be looked at again.
+ */
+export type SyncAnswer = {
+    session_id: string;
+    version: number;
+    trigger: string;
+    is_valid: boolean;
+    inconsistencies: Array<string>;
+    corrections: {
+        [key: string]: unknown;
+    };
+    needs_resync: boolean;
+    sync_state: 'active' | 'ending' | 'error' | 'idle' | 'syncing';
+    sync_attempts: number;
+    last_sync_at: string | null;
+    inconsistency_detected: boolean;
+    room: Room;
+};
+
+/**
+ * SyncBody
+ *
+ * `POST /sessions/{id}/room/sync`. `trigger`: a word of yours that says why, for the log.
+ */
+export type SyncBody = {
+    trigger?: string;
+};
+
+/**
  * TenantSettings
  *
  * `PUT /tenants/{id}/settings`, and its answer. null = the service's default.
  *
- * `resume_policy` says what an unknown call does for a caller with an open session; `max_age_seconds` how old a
- * session may be when it is resumed; `archive_after_days` how long a session is quiet before its body moves to cold;
+ * `resume_policy` says whether a later call of the same caller goes on with its session: `new` never, `always`, or
+ * `{"resume_within": 3600}` where it was active within so many seconds. `max_age_seconds`: how old a session may be
+ * when it is resumed; `archive_after_days` how long a session is quiet before its body moves to cold;
  * `retention_days` how long after its end it is erased.
  */
 export type TenantSettings = {
-    resume_policy?: 'new' | 'resume_last' | 'resume_open' | null;
+    resume_policy?: 'always' | 'new' | ResumeWithin | null;
     max_age_seconds?: number | null;
     archive_after_days?: number | null;
     retention_days?: number | null;
@@ -1412,10 +1739,10 @@ export type GetSessionsErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
@@ -1507,10 +1834,10 @@ export type PostSessionsErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
     /**
      * Services did not join in time
@@ -1578,10 +1905,10 @@ export type GetErasuresErasureIdErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
@@ -1646,10 +1973,10 @@ export type GetLookupErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
@@ -1735,10 +2062,10 @@ export type DeleteSessionsIdErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -1825,10 +2152,10 @@ export type GetSessionsIdErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
@@ -1942,10 +2269,10 @@ export type PatchSessionsIdErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -2032,10 +2359,10 @@ export type GetSessionsIdEntriesErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
@@ -2091,10 +2418,10 @@ export type PostSessionsIdEntriesErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running; Not possible in this status
+     * The same request is still running; Not possible in this status; Somebody else may speak, or nobody
      */
     409: Problem & {
-        type?: 'in-progress' | 'illegal-transition';
+        type?: 'in-progress' | 'illegal-transition' | 'floor-lost';
     };
     /**
      * Erased for ever
@@ -2133,10 +2460,10 @@ export type PostSessionsIdEntriesErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -2224,10 +2551,10 @@ export type GetSessionsIdContextErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
@@ -2309,10 +2636,10 @@ export type GetSessionsIdResumableErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
@@ -2410,10 +2737,10 @@ export type PostSessionsIdResumeErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -2521,10 +2848,10 @@ export type PostSessionsIdSuspendErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -2632,10 +2959,10 @@ export type PostSessionsIdActivateErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -2743,10 +3070,10 @@ export type PostSessionsIdEndErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -2854,10 +3181,10 @@ export type PostSessionsIdFailErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -2955,10 +3282,10 @@ export type PostSessionsIdArchiveErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -3026,10 +3353,10 @@ export type GetSessionsIdParticipantsErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
@@ -3127,10 +3454,10 @@ export type PostSessionsIdParticipantsErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -3223,10 +3550,10 @@ export type DeleteSessionsIdParticipantsPidErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -3295,10 +3622,10 @@ export type GetSessionsIdParticipantsPidErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
@@ -3397,10 +3724,10 @@ export type PatchSessionsIdParticipantsPidErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -3487,10 +3814,10 @@ export type PostSessionsIdParticipantsPidHeartbeatErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -3577,10 +3904,10 @@ export type PostSessionsIdParticipantsPidTokenErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -3668,10 +3995,10 @@ export type DeleteSessionsIdFloorErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -3769,10 +4096,10 @@ export type PostSessionsIdFloorErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -3790,6 +4117,1067 @@ export type PostSessionsIdFloorResponses = {
 };
 
 export type PostSessionsIdFloorResponse = PostSessionsIdFloorResponses[keyof PostSessionsIdFloorResponses];
+
+export type GetCallsData = {
+    body?: never;
+    path?: never;
+    query?: {
+        state?: 'active' | 'ended' | 'initializing' | 'on_hold' | 'ringing';
+        gateway?: 'audiocodes' | 'livekit' | 'sip' | 'twilio' | 'webrtc';
+        direction?: 'inbound' | 'outbound';
+        caller?: string;
+        callee?: string;
+        session?: string;
+        started_after?: string;
+        started_before?: string;
+        ended_after?: string;
+        ended_before?: string;
+        sort?: 'ended_at' | 'started_at';
+        format?: 'csv' | 'json' | 'ndjson' | 'spreadsheet';
+        limit?: number;
+        cursor?: string;
+    };
+    url: '/calls';
+};
+
+export type GetCallsErrors = {
+    /**
+     * The request cannot be read
+     */
+    400: Problem & {
+        type?: 'malformed';
+    };
+    /**
+     * A valid token is needed
+     */
+    401: Problem & {
+        type?: 'unauthenticated';
+    };
+    /**
+     * Not allowed for this token
+     */
+    403: Problem & {
+        type?: 'forbidden';
+    };
+    /**
+     * Too many requests
+     */
+    429: Problem & {
+        type?: 'rate-limited';
+    };
+    /**
+     * Internal error; Stored data does not check
+     */
+    500: Problem & {
+        type?: 'internal' | 'data-corrupt';
+    };
+    /**
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
+     */
+    503: Problem & {
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
+    };
+};
+
+export type GetCallsError = GetCallsErrors[keyof GetCallsErrors];
+
+export type GetCallsResponses = {
+    /**
+     * A page of calls; the headers are those of records
+     */
+    200: CallPage;
+};
+
+export type GetCallsResponse = GetCallsResponses[keyof GetCallsResponses];
+
+export type PostCallsData = {
+    body: CallAnywhere;
+    headers?: {
+        /**
+         * Makes a repeat harmless: it gets the first answer. Kept for at least 24 hours, by tenant and subject.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/calls';
+};
+
+export type PostCallsErrors = {
+    /**
+     * The request cannot be read
+     */
+    400: Problem & {
+        type?: 'malformed';
+    };
+    /**
+     * A valid token is needed
+     */
+    401: Problem & {
+        type?: 'unauthenticated';
+    };
+    /**
+     * Not allowed for this token
+     */
+    403: Problem & {
+        type?: 'forbidden';
+    };
+    /**
+     * The same request is still running; The id is taken; The session is full; Not possible in this status; The session cannot be resumed; The tenant's quota is used up
+     */
+    409: Problem & {
+        type?: 'in-progress' | 'already-exists' | 'full' | 'illegal-transition' | 'not-resumable' | 'quota-exceeded';
+    };
+    /**
+     * Erased for ever
+     */
+    410: Problem & {
+        type?: 'erased';
+    };
+    /**
+     * Over a limit of size
+     */
+    413: Problem & {
+        type?: 'too-large';
+    };
+    /**
+     * Unsupported media type
+     */
+    415: Problem & {
+        type?: 'unsupported-media-type';
+    };
+    /**
+     * Some fields are not valid; The idempotency key was used for another request
+     */
+    422: Problem & {
+        type?: 'invalid' | 'key-reused';
+    };
+    /**
+     * Too many requests
+     */
+    429: Problem & {
+        type?: 'rate-limited';
+    };
+    /**
+     * Internal error
+     */
+    500: Problem & {
+        type?: 'internal';
+    };
+    /**
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
+     */
+    503: Problem & {
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
+    };
+};
+
+export type PostCallsError = PostCallsErrors[keyof PostCallsErrors];
+
+export type PostCallsResponses = {
+    /**
+     * The call was there already
+     */
+    200: CallOpened;
+    /**
+     * The call was opened
+     */
+    201: CallOpened;
+};
+
+export type PostCallsResponse = PostCallsResponses[keyof PostCallsResponses];
+
+export type GetSessionsIdCallsData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/sessions/{id}/calls';
+};
+
+export type GetSessionsIdCallsErrors = {
+    /**
+     * The request cannot be read
+     */
+    400: Problem & {
+        type?: 'malformed';
+    };
+    /**
+     * A valid token is needed
+     */
+    401: Problem & {
+        type?: 'unauthenticated';
+    };
+    /**
+     * Not allowed for this token
+     */
+    403: Problem & {
+        type?: 'forbidden';
+    };
+    /**
+     * Not found
+     */
+    404: Problem & {
+        type?: 'not-found';
+    };
+    /**
+     * Erased for ever
+     */
+    410: Problem & {
+        type?: 'erased';
+    };
+    /**
+     * Too many requests
+     */
+    429: Problem & {
+        type?: 'rate-limited';
+    };
+    /**
+     * Internal error; Stored data does not check
+     */
+    500: Problem & {
+        type?: 'internal' | 'data-corrupt';
+    };
+    /**
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
+     */
+    503: Problem & {
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
+    };
+};
+
+export type GetSessionsIdCallsError = GetSessionsIdCallsErrors[keyof GetSessionsIdCallsErrors];
+
+export type GetSessionsIdCallsResponses = {
+    /**
+     * In the order in which they were opened
+     */
+    200: CallPage;
+};
+
+export type GetSessionsIdCallsResponse = GetSessionsIdCallsResponses[keyof GetSessionsIdCallsResponses];
+
+export type PostSessionsIdCallsData = {
+    body: CallBody;
+    headers?: {
+        /**
+         * Makes a repeat harmless: it gets the first answer. Kept for at least 24 hours, by tenant and subject.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/sessions/{id}/calls';
+};
+
+export type PostSessionsIdCallsErrors = {
+    /**
+     * The request cannot be read
+     */
+    400: Problem & {
+        type?: 'malformed';
+    };
+    /**
+     * A valid token is needed
+     */
+    401: Problem & {
+        type?: 'unauthenticated';
+    };
+    /**
+     * Not allowed for this token
+     */
+    403: Problem & {
+        type?: 'forbidden';
+    };
+    /**
+     * Not found
+     */
+    404: Problem & {
+        type?: 'not-found';
+    };
+    /**
+     * The same request is still running; The id is taken; The session is full; Not possible in this status
+     */
+    409: Problem & {
+        type?: 'in-progress' | 'already-exists' | 'full' | 'illegal-transition';
+    };
+    /**
+     * Erased for ever
+     */
+    410: Problem & {
+        type?: 'erased';
+    };
+    /**
+     * Over a limit of size
+     */
+    413: Problem & {
+        type?: 'too-large';
+    };
+    /**
+     * Unsupported media type
+     */
+    415: Problem & {
+        type?: 'unsupported-media-type';
+    };
+    /**
+     * Some fields are not valid; The idempotency key was used for another request
+     */
+    422: Problem & {
+        type?: 'invalid' | 'key-reused';
+    };
+    /**
+     * Too many requests
+     */
+    429: Problem & {
+        type?: 'rate-limited';
+    };
+    /**
+     * Internal error; Stored data does not check
+     */
+    500: Problem & {
+        type?: 'internal' | 'data-corrupt';
+    };
+    /**
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
+     */
+    503: Problem & {
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
+    };
+};
+
+export type PostSessionsIdCallsError = PostSessionsIdCallsErrors[keyof PostSessionsIdCallsErrors];
+
+export type PostSessionsIdCallsResponses = {
+    /**
+     * The call was there already
+     */
+    200: CallOpened;
+    /**
+     * The call was opened
+     */
+    201: CallOpened;
+};
+
+export type PostSessionsIdCallsResponse = PostSessionsIdCallsResponses[keyof PostSessionsIdCallsResponses];
+
+export type PatchSessionsIdCallsCidData = {
+    body: CallPatch;
+    headers?: {
+        /**
+         * Makes a repeat harmless: it gets the first answer. Kept for at least 24 hours, by tenant and subject.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path: {
+        id: string;
+        cid: string;
+    };
+    query?: never;
+    url: '/sessions/{id}/calls/{cid}';
+};
+
+export type PatchSessionsIdCallsCidErrors = {
+    /**
+     * The request cannot be read
+     */
+    400: Problem & {
+        type?: 'malformed';
+    };
+    /**
+     * A valid token is needed
+     */
+    401: Problem & {
+        type?: 'unauthenticated';
+    };
+    /**
+     * Not allowed for this token
+     */
+    403: Problem & {
+        type?: 'forbidden';
+    };
+    /**
+     * Not found
+     */
+    404: Problem & {
+        type?: 'not-found';
+    };
+    /**
+     * The same request is still running; Not possible in this status
+     */
+    409: Problem & {
+        type?: 'in-progress' | 'illegal-transition';
+    };
+    /**
+     * Erased for ever
+     */
+    410: Problem & {
+        type?: 'erased';
+    };
+    /**
+     * Over a limit of size
+     */
+    413: Problem & {
+        type?: 'too-large';
+    };
+    /**
+     * Unsupported media type
+     */
+    415: Problem & {
+        type?: 'unsupported-media-type';
+    };
+    /**
+     * Some fields are not valid; The idempotency key was used for another request
+     */
+    422: Problem & {
+        type?: 'invalid' | 'key-reused';
+    };
+    /**
+     * Too many requests
+     */
+    429: Problem & {
+        type?: 'rate-limited';
+    };
+    /**
+     * Internal error; Stored data does not check
+     */
+    500: Problem & {
+        type?: 'internal' | 'data-corrupt';
+    };
+    /**
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
+     */
+    503: Problem & {
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
+    };
+};
+
+export type PatchSessionsIdCallsCidError = PatchSessionsIdCallsCidErrors[keyof PatchSessionsIdCallsCidErrors];
+
+export type PatchSessionsIdCallsCidResponses = {
+    /**
+     * The call
+     */
+    200: CallAbout;
+};
+
+export type PatchSessionsIdCallsCidResponse = PatchSessionsIdCallsCidResponses[keyof PatchSessionsIdCallsCidResponses];
+
+export type GetCallsCidData = {
+    body?: never;
+    path: {
+        cid: string;
+    };
+    query?: never;
+    url: '/calls/{cid}';
+};
+
+export type GetCallsCidErrors = {
+    /**
+     * The request cannot be read
+     */
+    400: Problem & {
+        type?: 'malformed';
+    };
+    /**
+     * A valid token is needed
+     */
+    401: Problem & {
+        type?: 'unauthenticated';
+    };
+    /**
+     * Not allowed for this token
+     */
+    403: Problem & {
+        type?: 'forbidden';
+    };
+    /**
+     * Not found
+     */
+    404: Problem & {
+        type?: 'not-found';
+    };
+    /**
+     * Erased for ever
+     */
+    410: Problem & {
+        type?: 'erased';
+    };
+    /**
+     * Too many requests
+     */
+    429: Problem & {
+        type?: 'rate-limited';
+    };
+    /**
+     * Internal error; Stored data does not check
+     */
+    500: Problem & {
+        type?: 'internal' | 'data-corrupt';
+    };
+    /**
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
+     */
+    503: Problem & {
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
+    };
+};
+
+export type GetCallsCidError = GetCallsCidErrors[keyof GetCallsCidErrors];
+
+export type GetCallsCidResponses = {
+    /**
+     * The call
+     */
+    200: CallAbout;
+};
+
+export type GetCallsCidResponse = GetCallsCidResponses[keyof GetCallsCidResponses];
+
+export type PatchCallsCidData = {
+    body: CallPatch;
+    headers?: {
+        /**
+         * Makes a repeat harmless: it gets the first answer. Kept for at least 24 hours, by tenant and subject.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path: {
+        cid: string;
+    };
+    query?: never;
+    url: '/calls/{cid}';
+};
+
+export type PatchCallsCidErrors = {
+    /**
+     * The request cannot be read
+     */
+    400: Problem & {
+        type?: 'malformed';
+    };
+    /**
+     * A valid token is needed
+     */
+    401: Problem & {
+        type?: 'unauthenticated';
+    };
+    /**
+     * Not allowed for this token
+     */
+    403: Problem & {
+        type?: 'forbidden';
+    };
+    /**
+     * Not found
+     */
+    404: Problem & {
+        type?: 'not-found';
+    };
+    /**
+     * The same request is still running; Not possible in this status
+     */
+    409: Problem & {
+        type?: 'in-progress' | 'illegal-transition';
+    };
+    /**
+     * Erased for ever
+     */
+    410: Problem & {
+        type?: 'erased';
+    };
+    /**
+     * Over a limit of size
+     */
+    413: Problem & {
+        type?: 'too-large';
+    };
+    /**
+     * Unsupported media type
+     */
+    415: Problem & {
+        type?: 'unsupported-media-type';
+    };
+    /**
+     * Some fields are not valid; The idempotency key was used for another request
+     */
+    422: Problem & {
+        type?: 'invalid' | 'key-reused';
+    };
+    /**
+     * Too many requests
+     */
+    429: Problem & {
+        type?: 'rate-limited';
+    };
+    /**
+     * Internal error; Stored data does not check
+     */
+    500: Problem & {
+        type?: 'internal' | 'data-corrupt';
+    };
+    /**
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
+     */
+    503: Problem & {
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
+    };
+};
+
+export type PatchCallsCidError = PatchCallsCidErrors[keyof PatchCallsCidErrors];
+
+export type PatchCallsCidResponses = {
+    /**
+     * The call
+     */
+    200: CallAbout;
+};
+
+export type PatchCallsCidResponse = PatchCallsCidResponses[keyof PatchCallsCidResponses];
+
+export type PostSessionsIdCallsCidEndData = {
+    body?: CallEnd;
+    headers?: {
+        /**
+         * Makes a repeat harmless: it gets the first answer. Kept for at least 24 hours, by tenant and subject.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path: {
+        id: string;
+        cid: string;
+    };
+    query?: never;
+    url: '/sessions/{id}/calls/{cid}/end';
+};
+
+export type PostSessionsIdCallsCidEndErrors = {
+    /**
+     * The request cannot be read
+     */
+    400: Problem & {
+        type?: 'malformed';
+    };
+    /**
+     * A valid token is needed
+     */
+    401: Problem & {
+        type?: 'unauthenticated';
+    };
+    /**
+     * Not allowed for this token
+     */
+    403: Problem & {
+        type?: 'forbidden';
+    };
+    /**
+     * Not found
+     */
+    404: Problem & {
+        type?: 'not-found';
+    };
+    /**
+     * The same request is still running; Not possible in this status
+     */
+    409: Problem & {
+        type?: 'in-progress' | 'illegal-transition';
+    };
+    /**
+     * Erased for ever
+     */
+    410: Problem & {
+        type?: 'erased';
+    };
+    /**
+     * Over a limit of size
+     */
+    413: Problem & {
+        type?: 'too-large';
+    };
+    /**
+     * Unsupported media type
+     */
+    415: Problem & {
+        type?: 'unsupported-media-type';
+    };
+    /**
+     * Some fields are not valid; The idempotency key was used for another request
+     */
+    422: Problem & {
+        type?: 'invalid' | 'key-reused';
+    };
+    /**
+     * Too many requests
+     */
+    429: Problem & {
+        type?: 'rate-limited';
+    };
+    /**
+     * Internal error; Stored data does not check
+     */
+    500: Problem & {
+        type?: 'internal' | 'data-corrupt';
+    };
+    /**
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
+     */
+    503: Problem & {
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
+    };
+};
+
+export type PostSessionsIdCallsCidEndError = PostSessionsIdCallsCidEndErrors[keyof PostSessionsIdCallsCidEndErrors];
+
+export type PostSessionsIdCallsCidEndResponses = {
+    /**
+     * The call
+     */
+    200: CallAbout;
+};
+
+export type PostSessionsIdCallsCidEndResponse = PostSessionsIdCallsCidEndResponses[keyof PostSessionsIdCallsCidEndResponses];
+
+export type GetSessionsIdRoomData = {
+    body?: never;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/sessions/{id}/room';
+};
+
+export type GetSessionsIdRoomErrors = {
+    /**
+     * The request cannot be read
+     */
+    400: Problem & {
+        type?: 'malformed';
+    };
+    /**
+     * A valid token is needed
+     */
+    401: Problem & {
+        type?: 'unauthenticated';
+    };
+    /**
+     * Not allowed for this token
+     */
+    403: Problem & {
+        type?: 'forbidden';
+    };
+    /**
+     * Not found
+     */
+    404: Problem & {
+        type?: 'not-found';
+    };
+    /**
+     * Erased for ever
+     */
+    410: Problem & {
+        type?: 'erased';
+    };
+    /**
+     * Too many requests
+     */
+    429: Problem & {
+        type?: 'rate-limited';
+    };
+    /**
+     * Internal error; Stored data does not check
+     */
+    500: Problem & {
+        type?: 'internal' | 'data-corrupt';
+    };
+    /**
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
+     */
+    503: Problem & {
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
+    };
+};
+
+export type GetSessionsIdRoomError = GetSessionsIdRoomErrors[keyof GetSessionsIdRoomErrors];
+
+export type GetSessionsIdRoomResponses = {
+    /**
+     * The room, and what its metadata should say
+     */
+    200: RoomAnswer;
+};
+
+export type GetSessionsIdRoomResponse = GetSessionsIdRoomResponses[keyof GetSessionsIdRoomResponses];
+
+export type PostSessionsIdRoomData = {
+    body?: RoomBody;
+    headers?: {
+        /**
+         * Makes a repeat harmless: it gets the first answer. Kept for at least 24 hours, by tenant and subject.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/sessions/{id}/room';
+};
+
+export type PostSessionsIdRoomErrors = {
+    /**
+     * The request cannot be read
+     */
+    400: Problem & {
+        type?: 'malformed';
+    };
+    /**
+     * A valid token is needed
+     */
+    401: Problem & {
+        type?: 'unauthenticated';
+    };
+    /**
+     * Not allowed for this token
+     */
+    403: Problem & {
+        type?: 'forbidden';
+    };
+    /**
+     * Not found
+     */
+    404: Problem & {
+        type?: 'not-found';
+    };
+    /**
+     * The same request is still running; Not possible in this status
+     */
+    409: Problem & {
+        type?: 'in-progress' | 'illegal-transition';
+    };
+    /**
+     * Erased for ever
+     */
+    410: Problem & {
+        type?: 'erased';
+    };
+    /**
+     * Over a limit of size
+     */
+    413: Problem & {
+        type?: 'too-large';
+    };
+    /**
+     * Unsupported media type
+     */
+    415: Problem & {
+        type?: 'unsupported-media-type';
+    };
+    /**
+     * Some fields are not valid; The idempotency key was used for another request
+     */
+    422: Problem & {
+        type?: 'invalid' | 'key-reused';
+    };
+    /**
+     * Too many requests
+     */
+    429: Problem & {
+        type?: 'rate-limited';
+    };
+    /**
+     * Internal error; Stored data does not check
+     */
+    500: Problem & {
+        type?: 'internal' | 'data-corrupt';
+    };
+    /**
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
+     */
+    503: Problem & {
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
+    };
+};
+
+export type PostSessionsIdRoomError = PostSessionsIdRoomErrors[keyof PostSessionsIdRoomErrors];
+
+export type PostSessionsIdRoomResponses = {
+    /**
+     * It is open
+     */
+    200: RoomAnswer;
+    /**
+     * It is opened as soon as LiveKit answers
+     */
+    202: RoomAnswer;
+};
+
+export type PostSessionsIdRoomResponse = PostSessionsIdRoomResponses[keyof PostSessionsIdRoomResponses];
+
+export type PostSessionsIdRoomSyncData = {
+    body?: SyncBody;
+    path: {
+        id: string;
+    };
+    query?: never;
+    url: '/sessions/{id}/room/sync';
+};
+
+export type PostSessionsIdRoomSyncErrors = {
+    /**
+     * The request cannot be read
+     */
+    400: Problem & {
+        type?: 'malformed';
+    };
+    /**
+     * A valid token is needed
+     */
+    401: Problem & {
+        type?: 'unauthenticated';
+    };
+    /**
+     * Not allowed for this token
+     */
+    403: Problem & {
+        type?: 'forbidden';
+    };
+    /**
+     * Not found
+     */
+    404: Problem & {
+        type?: 'not-found';
+    };
+    /**
+     * Erased for ever
+     */
+    410: Problem & {
+        type?: 'erased';
+    };
+    /**
+     * Over a limit of size
+     */
+    413: Problem & {
+        type?: 'too-large';
+    };
+    /**
+     * Unsupported media type
+     */
+    415: Problem & {
+        type?: 'unsupported-media-type';
+    };
+    /**
+     * Some fields are not valid; The idempotency key was used for another request
+     */
+    422: Problem & {
+        type?: 'invalid' | 'key-reused';
+    };
+    /**
+     * Too many requests
+     */
+    429: Problem & {
+        type?: 'rate-limited';
+    };
+    /**
+     * Internal error; Stored data does not check
+     */
+    500: Problem & {
+        type?: 'internal' | 'data-corrupt';
+    };
+    /**
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
+     */
+    503: Problem & {
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
+    };
+};
+
+export type PostSessionsIdRoomSyncError = PostSessionsIdRoomSyncErrors[keyof PostSessionsIdRoomSyncErrors];
+
+export type PostSessionsIdRoomSyncResponses = {
+    /**
+     * What was found
+     */
+    200: SyncAnswer;
+};
+
+export type PostSessionsIdRoomSyncResponse = PostSessionsIdRoomSyncResponses[keyof PostSessionsIdRoomSyncResponses];
+
+export type PostLivekitWebhookData = {
+    body: LiveKitWebhook;
+    path?: never;
+    query?: never;
+    url: '/livekit/webhook';
+};
+
+export type PostLivekitWebhookErrors = {
+    /**
+     * The request cannot be read
+     */
+    400: Problem & {
+        type?: 'malformed';
+    };
+    /**
+     * A valid token is needed
+     */
+    401: Problem & {
+        type?: 'unauthenticated';
+    };
+    /**
+     * Not found
+     */
+    404: Problem & {
+        type?: 'not-found';
+    };
+    /**
+     * Over a limit of size
+     */
+    413: Problem & {
+        type?: 'too-large';
+    };
+    /**
+     * Unsupported media type
+     */
+    415: Problem & {
+        type?: 'unsupported-media-type';
+    };
+    /**
+     * Some fields are not valid
+     */
+    422: Problem & {
+        type?: 'invalid';
+    };
+    /**
+     * Too many requests
+     */
+    429: Problem & {
+        type?: 'rate-limited';
+    };
+    /**
+     * Internal error
+     */
+    500: Problem & {
+        type?: 'internal';
+    };
+    /**
+     * A storage tier is unavailable
+     */
+    503: Problem & {
+        type?: 'tier-unavailable';
+    };
+};
+
+export type PostLivekitWebhookError = PostLivekitWebhookErrors[keyof PostLivekitWebhookErrors];
+
+export type PostLivekitWebhookResponses = {
+    /**
+     * Heeded, or not needed
+     */
+    200: Heeded;
+};
+
+export type PostLivekitWebhookResponse = PostLivekitWebhookResponses[keyof PostLivekitWebhookResponses];
 
 export type GetSessionsIdEventsData = {
     body?: never;
@@ -3852,10 +5240,10 @@ export type GetSessionsIdEventsErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
@@ -3929,10 +5317,10 @@ export type GetSessionsIdWsErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
@@ -4009,10 +5397,10 @@ export type PostSessionsIdSignalsErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -4073,10 +5461,10 @@ export type GetEventsErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
@@ -4161,10 +5549,10 @@ export type DeleteSessionsIdAttachmentsNameErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -4233,10 +5621,10 @@ export type GetSessionsIdAttachmentsNameErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
@@ -4333,10 +5721,10 @@ export type PutSessionsIdAttachmentsNameErrors = {
         type?: 'internal' | 'data-corrupt';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -4395,10 +5783,10 @@ export type GetServicesErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
@@ -4482,10 +5870,10 @@ export type PostServicesErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -4569,10 +5957,10 @@ export type DeleteServicesServiceIdErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -4652,10 +6040,10 @@ export type PostServicesServiceIdHeartbeatErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -4709,10 +6097,10 @@ export type GetApiKeysErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
@@ -4796,10 +6184,10 @@ export type PostApiKeysErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -4879,10 +6267,10 @@ export type DeleteApiKeysKeyIdErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -4966,10 +6354,10 @@ export type PostApiV1MicroservicesRegisterErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -5055,10 +6443,10 @@ export type PostApiV1CreateSessionErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
     /**
      * Services did not join in time
@@ -5118,10 +6506,10 @@ export type GetWebhooksErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
@@ -5205,10 +6593,10 @@ export type PostWebhooksErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -5288,10 +6676,10 @@ export type DeleteWebhooksHookIdErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -5353,10 +6741,10 @@ export type GetWebhooksHookIdErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
@@ -5448,10 +6836,10 @@ export type PatchWebhooksHookIdErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -5543,10 +6931,10 @@ export type PostWebhooksHookIdSecretErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -5638,10 +7026,10 @@ export type PostWebhooksHookIdEnableErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -5721,10 +7109,10 @@ export type PostWebhooksHookIdTestErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -5789,10 +7177,10 @@ export type GetWebhooksHookIdDeadLettersErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
@@ -5884,10 +7272,10 @@ export type PostWebhooksHookIdReplayErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -5950,10 +7338,10 @@ export type GetAuditErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
@@ -6007,10 +7395,10 @@ export type GetStatsErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
@@ -6090,10 +7478,10 @@ export type DeleteTokensErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -6183,10 +7571,10 @@ export type PostTokensErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -6266,10 +7654,10 @@ export type DeleteTokensJtiErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -6331,10 +7719,10 @@ export type GetTenantsTenantSettingsErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
@@ -6426,10 +7814,10 @@ export type PutTenantsTenantSettingsErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping; It is not known whether the write stands; Too many writers at once
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'outcome-unknown' | 'contended';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
     };
 };
 
@@ -6608,10 +7996,10 @@ export type GetMetricsErrors = {
         type?: 'internal';
     };
     /**
-     * A storage tier is unavailable; This replica is stopping
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do
      */
     503: Problem & {
-        type?: 'tier-unavailable' | 'draining';
+        type?: 'tier-unavailable' | 'draining' | 'overloaded';
     };
 };
 
