@@ -13,7 +13,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev setup-load setup-docs run demo test services services-stop lint format types bench bench-peers load docs typescript lock clean
+.PHONY: help setup setup-dev setup-load setup-docs run demo test services services-stop lint format types audit bench bench-peers load docs typescript lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,7 +29,7 @@ setup-docs: $(VENV)-docs/.stamp ## make .venv-docs with what builds the site
 run: setup ## start the service on 127.0.0.1:8000 with its data under ./data
 	@$(BIN)/sessionmanager serve --data-dir ./data $(ARGS)
 
-demo: setup ## play a recorded call through crash, resume and archive, and compare
+demo: setup ## play a recorded call through bridges, crashes, resume and archive, and compare
 	@$(BIN)/sessionmanager demo $(ARGS)
 
 test: setup-dev ## lint, types and tests with coverage (TEST_PROFILE=quick|full, ARGS for pytest)
@@ -52,6 +52,9 @@ format: setup-dev ## format the code and mend what can be mended
 types: setup-dev ## check the types of sessionmanager/, strictly
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright --pythonpath $(BIN)/python
 
+audit: $(VENV)-audit/.stamp ## ask an advisory database about all that the service runs on
+	@$(VENV)-audit/bin/python scripts/audit.py $(ARGS)
+
 bench: setup-dev ## measure, print a table and write build/bench.json
 	@mkdir -p build
 	@$(BIN)/python -m tests.bench $(ARGS)
@@ -73,7 +76,7 @@ lock: $(VENV)/.stamp-venv ## recompile requirements/*.txt (ARGS=--upgrade to mov
 
 clean: ## remove .venv, build and caches, end the servers of make services; ./data stays
 	@[ ! -e build/services.json ] || scripts/services stop
-	rm -rf $(VENV) $(VENV)-load $(VENV)-docs $(VENV)-peers build .pytest_cache .ruff_cache .hypothesis .schemathesis
+	rm -rf $(VENV) $(VENV)-load $(VENV)-docs $(VENV)-peers $(VENV)-audit build .pytest_cache .ruff_cache .hypothesis .schemathesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: a second `make setup` compares a few dates and is done; a changed file brings the step back.
@@ -109,6 +112,13 @@ $(VENV)-docs/.stamp: requirements/docs.txt
 	@$(PYTHON) -m venv $(VENV)-docs
 	@$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes \
 	  -r requirements/docs.txt
+	@touch $@
+
+$(VENV)-audit/.stamp: requirements/audit.txt
+	@echo "setup: $(VENV)-audit from requirements/audit.txt"
+	@$(PYTHON) -m venv $(VENV)-audit
+	@$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes \
+	  -r requirements/audit.txt
 	@touch $@
 
 # An environment of its own: locust brings a plugin for pytest, and gevent, which patches the standard library.

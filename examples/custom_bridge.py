@@ -38,14 +38,18 @@ async def main(url: str, token: str, conversation: str, outbox: str) -> None:
         async with session.join(kind="bridge", identity="custom-bridge", leave=False):
             window = await session.context(for_="openai")
             said = [one["content"] for one in window.messages or () if one["role"] == "user"]
+
+            async def say(text: str) -> None:
+                # Kept first: whatever was heard is in the session, wherever this process is killed.
+                await kept.append(conversation, [message("assistant", text)])
+                print(text, flush=True)
+
             if not window.messages:
-                print(greeting := "Good day. What can I do for you?", flush=True)
-                await kept.append(conversation, [message("assistant", greeting)])
+                await say("Good day. What can I do for you?")
             async for line in lines():
                 said.append(line)
                 await kept.append(conversation, [message("user", line)])
-                print(spoken := answer(said), flush=True)
-                await kept.append(conversation, [message("assistant", spoken)])
+                await say(answer(said))
 
 
 if __name__ == "__main__":

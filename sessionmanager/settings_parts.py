@@ -60,6 +60,7 @@ def core_settings(settings: Settings) -> CoreSettings:
         services=_services(settings),
         rooms=RoomSettings(settings.room_sync_seconds, ROOM_CALLS * settings.livekit_timeout_seconds),
         sweep_seconds=settings.cleanup_interval,
+        token_requests_per_second=settings.token_requests_per_second,
     )
 
 

@@ -81,7 +81,12 @@ class Row(NamedTuple):
             return (
                 "a list (commas between) of " + ", ".join(self.choices) if self.choices else "a list (commas between)"
             )
-        words = {"flag": "true or false", "text": "text without spaces", "path": "a path", "url": "a URL such as scheme://host/path"}
+        words = {
+            "flag": "true or false",
+            "text": "text without spaces",
+            "path": "a path",
+            "url": "a URL such as scheme://host/path",
+        }
         return words.get(self.kind) or (
             "an address or a host name" if self.kind == "host" else "one of " + ", ".join(self.choices)
         )

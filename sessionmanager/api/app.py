@@ -65,6 +65,7 @@ class Gate:
             raise
         if actor.pid is not None and session is not None:
             await self._require_participant(ex, Key(ex.tenant, session), actor)
+        self._api.core.quotas.take_of_subject(actor.tenant, actor.subject)
         self._api.core.quotas.take_request(ex.tenant)
         if ex.scope["query_string"] and route.query is NoQuery:
             ex.query(NoQuery)  # a parameter that nobody reads is a mistake, and is named

@@ -71,6 +71,7 @@ def audiocodes(carrier_tokens: tuple[str, ...], **common: Any) -> None:
     from sessionmanager.bridges.audiocodes.options import AudioCodesOptions
 
     options = _checked(lambda: AudioCodesOptions(tokens=carrier_tokens))
+    _warn_if_open(common, carrier_tokens, "--carrier-token")
     _run(common, lambda made, _: make_app(made, options), "ws", "/audiocodes")
 
 
@@ -93,6 +94,7 @@ def twilio(
     options = _checked(
         lambda: TwilioOptions(public_url=public_url, auth_tokens=auth_tokens, serves=serves, greeting=twilio_greeting)
     )
+    _warn_if_open(common, auth_tokens, "--auth-token")
     _run(common, lambda made, client: make_app(made, options, desk=ClientDesk(client)), "http", "/twilio/voice")
 
 
@@ -101,6 +103,11 @@ def _checked(make: Callable[[], Any]) -> Any:
         return make()
     except ValueError as error:
         raise Gone(str(error), "correct the option", USAGE) from None
+
+
+def _warn_if_open(common: dict[str, Any], secrets: tuple[str, ...], flag: str) -> None:
+    if not secrets and common["host"] not in ("127.0.0.1", "::1", "localhost"):
+        click.echo(f"warning: without {flag}, whoever reaches {common['host']} can call", err=True)
 
 
 def _run(common: dict[str, Any], make: Callable[[Bridge, AsyncClient], Starlette], scheme: str, path: str) -> None:

@@ -12,21 +12,27 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from sessionmanager.cli.output import FAILURE, OK, json_option, print_json, shorten
+from sessionmanager.cli.failures import Gone
+from sessionmanager.cli.output import FAILURE, OK, USAGE, json_option, print_json, shorten
 
 if TYPE_CHECKING:
     from sessionmanager.cli.playing.recording import Comparison, Recording
     from sessionmanager.cli.playing.timeline import Timeline
+    from sessionmanager.cli.playing.voice import VoicePlan
 
 RECORDING: Final = Path(__file__).parents[2] / "docs" / "examples" / "recorded-call.json"
 SETTINGS: Final = {
     # Small, so that a call of some minutes already fills segments.
     "tail_entries_max": "16",
     "tail_entries_kept": "6",
+    # None of them moves to cold before the archive does: a service that is killed in such a move lets it wait a minute.
+    "warm_segments_max": "64",
     # A machine that is busy with other things must not make a tier look dead.
     "hot_timeout_seconds": "1",
     "warm_timeout_seconds": "10",
     "log_format": "json",
+    # A later call of the same caller goes on with the conversation.
+    "resume_policy": "always",
 }
 DIFFERENCES_SHOWN: Final = 5
 TEXT_COLUMNS: Final = 60
@@ -42,24 +48,31 @@ TEXT_COLUMNS: Final = 60
 def demo(recording: Path, port: int, data_dir: Path | None, keep: bool, as_json: bool) -> int:
     """Play a recorded call through crash, resume and archive, and compare.
 
-    Starts a service of its own in a temporary directory, plays the call through HTTP, drops the caller in mid-sentence,
-    kills the service with kill -9, resumes, archives, resumes from cold, and compares the whole history with the
-    recording, byte by byte. Exit code 1 if one byte differs.
+    Starts a service and bridges of its own in a temporary directory. The call begins on a simulated AudioCodes, whose
+    bridge is killed with kill -9 in mid-sentence and whose service in mid-call, and goes on in a Twilio call. The rest
+    is sent over HTTP, where requests are dropped and the service is killed again. Then it suspends, archives, resumes
+    from cold, and compares the whole history with the recording. Exit code 1 if one line is lost or stands twice, or
+    one byte differs.
     """
     from sessionmanager.cli.playing.recording import read_recording
     from sessionmanager.cli.playing.timeline import Timeline
+    from sessionmanager.cli.playing.voice import voice_plan
 
     read = read_recording(recording)
+    voice = voice_plan(read.entries)
+    if voice is None or not read.word("caller"):
+        lacks = "beginning for a telephone" if voice is None else "caller"
+        raise Gone(f"{recording} has no {lacks}", "docs/examples/README.md says what one is", USAGE)
     timeline = Timeline(as_json=as_json)
     folder = Path(tempfile.mkdtemp(prefix="sessionmanager-demo-")) if data_dir is None else data_dir
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     done = False
     try:
         timeline.title(f"{read.name}: {len(read.entries)} entries, {read.turns} turns")
-        history = asyncio.run(_play(read, folder, port, timeline))
+        history = asyncio.run(_play(read, voice, folder, port, timeline))
         done = True
         # Read anew: what is compared is the file as it is now.
-        return _compare(read_recording(recording), history, timeline, as_json=as_json)
+        return _compare(read_recording(recording), voice.end, history, timeline, as_json=as_json)
     except click.Abort:
         done = True
         raise
@@ -71,7 +84,7 @@ def demo(recording: Path, port: int, data_dir: Path | None, keep: bool, as_json:
             timeline.note(f"data and log: {folder}")
 
 
-async def _play(recording: Recording, folder: Path, port: int, timeline: Timeline) -> list[bytes]:
+async def _play(recording: Recording, voice: VoicePlan, folder: Path, port: int, timeline: Timeline) -> list[bytes]:
     from sessionmanager.cli.playing.service import OwnService
     from sessionmanager.cli.playing.story import Story
 
@@ -81,21 +94,21 @@ async def _play(recording: Recording, folder: Path, port: int, timeline: Timelin
         asyncio.get_running_loop().add_signal_handler(number, playing.cancel)
     try:
         async with OwnService(folder / "data", folder / "service.log", port=port, settings=SETTINGS) as service:
-            return await Story(recording, service, timeline, secrets.token_hex(3)).play()
+            return await Story(recording, voice, service, timeline, secrets.token_hex(3), folder).play()
     except asyncio.CancelledError:
         raise click.Abort from None
 
 
-def _compare(recording: Recording, history: list[bytes], timeline: Timeline, *, as_json: bool) -> int:
-    from sessionmanager.cli.playing.recording import compare
+def _compare(recording: Recording, first: int, history: list[bytes], timeline: Timeline, *, as_json: bool) -> int:
+    from sessionmanager.cli.playing.voice import compare_all
 
-    found = compare(recording.entries, history)
+    found = compare_all(recording.entries, first, history)
     good = not found.differences
     if as_json:
         shown = [difference._asdict() for difference in found.differences[:DIFFERENCES_SHOWN]]
         print_json({"step": "compare", "same": found.same, "of": found.of, "bytes": found.bytes, "differences": shown})
         return OK if good else FAILURE
-    timeline.step("compare", f"{found.of} entries, {found.bytes:,} bytes", mark="good" if good else "bad")
+    timeline.step("compare", f"{found.of} lines and entries, {found.bytes:,} bytes", mark="good" if good else "bad")
     for difference in found.differences[:DIFFERENCES_SHOWN]:
         recorded, got = (shorten(text or "nothing", TEXT_COLUMNS) for text in (difference.recorded, difference.found))
         timeline.note(f"  {difference.at} {difference.member}: recorded {recorded}, found {got}")
@@ -105,6 +118,6 @@ def _compare(recording: Recording, history: list[bytes], timeline: Timeline, *, 
 
 def _verdict(found: Comparison) -> str:
     if not found.differences:
-        return f"{found.same} of {found.of} entries came back as they were said, byte by byte"
+        return f"{found.same} of {found.of} lines and entries came back as they were said, byte by byte"
     at = len({difference.at for difference in found.differences})
-    return f"{at} {'entry differs' if at == 1 else 'entries differ'} from the recording"
+    return f"{at} {'of them differs' if at == 1 else 'of them differ'} from the recording"

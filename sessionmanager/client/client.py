@@ -21,6 +21,7 @@ import msgspec
 from sessionmanager import __version__
 from sessionmanager.client.problems import NotOurs, TimedOut, Unreachable, error_of
 from sessionmanager.errors import OutcomeUnknown, SessionManagerError
+from sessionmanager.tracing.spans import told_headers
 from sessionmanager.words import H_API_KEY, H_IDEMPOTENCY_KEY, H_MIN_VERSION
 
 DEADLINE_SECONDS: Final = 10.0
@@ -321,7 +322,7 @@ class PlainClient:
             path.lstrip("/"),
             params={name: value for name, value in (query or {}).items() if value is not None},
             content=content,
-            headers={**sent, **(headers or {})},
+            headers={**trace_headers(headers), **sent, **(headers or {})},
         )
 
     async def _send(self, request: httpx2.Request, also: Collection[int]) -> Answer:
@@ -349,6 +350,13 @@ class PlainClient:
 def encode(body: Mapping[str, Any] | Sequence[Any]) -> bytes:
     """A body as compact JSON. Raises ValueError, TypeError for what cannot be JSON."""
     return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def trace_headers(given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What a request tells of the span at hand (W3C Trace Context): nothing where nobody traces, and nothing beside a
+    `traceparent` that whoever calls gives."""
+    told = told_headers()
+    return {} if not told or any(name.lower() == "traceparent" for name in given or ()) else told
 
 
 def path_of(id: str, *rest: str) -> str:

@@ -21,7 +21,7 @@ from sessionmanager import __version__
 from sessionmanager.client.bodies import Entry as EntryDict
 from sessionmanager.client.bodies import with_ids
 from sessionmanager.client.caller import Caller, decode, given, session_path
-from sessionmanager.client.client import credential_header
+from sessionmanager.client.client import credential_header, trace_headers
 from sessionmanager.client.problems import NotOurs, TimedOut, Unreachable, error_of
 from sessionmanager.client.retry import AGAIN
 from sessionmanager.client.stream import EVENT_BYTES_MAX, SILENCE_SECONDS, Resync, Signal
@@ -177,7 +177,7 @@ class AsyncSocket:
 
     async def _connected(self, token: str) -> int:
         """One connection to its end. Answers when to come back; raises what ends the feed, or Unreachable."""
-        headers = credential_header(token)
+        headers = trace_headers() | credential_header(token)
         if self.cursor is not None:
             headers["Last-Event-ID"] = str(self.cursor)
         try:

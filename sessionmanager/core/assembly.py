@@ -67,6 +67,7 @@ class CoreSettings(NamedTuple):
     tenant_defaults: TenantSettings = NONE
     timed_moves_percent_max: float = 1.0
     sweep_seconds: float = 300.0
+    token_requests_per_second: float | None = None
     services: ServiceSettings = ServiceSettings()
     rooms: RoomSettings = RoomSettings()
     body_cache_bytes_max: int = 64 * 1024 * 1024
@@ -114,7 +115,7 @@ def build_core(
     policy = settings.policy._replace(rooms=livekit is not None)
     settings = settings._replace(policy=policy)
     tenants = Tenants(warm, policy, settings.tenant_defaults)
-    quotas = Quotas(warm, tenants, clock)
+    quotas = Quotas(warm, tenants, clock, subject_rate=settings.token_requests_per_second)
     keys = SessionKeys(master, warm)
     bodies = Bodies(warm, cold, keys, cache_bytes_max=settings.body_cache_bytes_max)
     thaw = Thaw(bodies, warm)

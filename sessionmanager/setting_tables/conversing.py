@@ -78,6 +78,11 @@ class ConversingSettings:
         None, "number", "quotas.requests_per_second", "Requests a second of a tenant, for each serving process.",
         low=0.001, high=1_000_000,
     )  # fmt: skip
+    token_requests_per_second: float | None = setting(
+        None, "number", "quotas.token_requests_per_second",
+        "Requests a second of one subject, by whatever tokens or API keys, for each serving process.",
+        low=0.001, high=1_000_000,
+    )  # fmt: skip
     default_max_age_seconds: float | None = setting(
         None, "number", "lifecycle.default_max_age_seconds", "Oldest session that resume brings back unless asked.",
         unit="seconds", low=1, high=3_153_600_000,

@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
+from sessionmanager.core.calls import export
 from sessionmanager.core.calls.export import COLUMNS
+from sessionmanager.model import instants
+from sessionmanager.tiers.warm.protocol import CallPage, CallQuery
+from sessionmanager.tiers.warm.sqlite import SqliteWarm
 from tests.support.gateways import ANNA, DESK, ended, opened
 from tests.support.server import Served, problem, served
 from tests.support.streams import asgi_stream
@@ -103,6 +107,47 @@ def test_calls_survive_an_archive_and_are_gone_with_an_erasure(service: Served) 
     problem(caller.get(at), 404, "not-found")
     problem(caller.patch(at, {"state": "active"}), 404, "not-found")
     assert opened(caller, gateway_call_id="m1")["session_id"] != session
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson"])
+def test_a_page_that_is_short_right_after_an_erasure_says_where_to_go_on(
+    service: Served, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """As a warm tier answers that leaves rows of erased sessions out of a page that it has cut already."""
+    caller = service.caller(tenant=f"t-short-{form}")
+    kept: list[str] = []
+    for number in range(9):
+        name = "kept" if number in (0, 5, 8) else "gone"
+        call = opened(caller, session_id=name, gateway_call_id=f"{form}-{number}")
+        ended(caller, call)
+        kept += [call["call"]["id"]] if name == "kept" else []
+    whole = SqliteWarm.list_calls
+
+    async def cut(warm: SqliteWarm, query: CallQuery) -> CallPage:
+        page = await whole(warm, query)
+        fresh = instants.plus(page.complete_until, 60)  # an export holds back what ended just now
+        rows = tuple(row for row in page.items if b'"session_id":"gone"' not in row.data)
+        return page._replace(items=rows, complete_until=fresh)
+
+    monkeypatch.setattr(SqliteWarm, "list_calls", cut)
+    monkeypatch.setattr(export, "LAG_SECONDS", -60.0)
+    found: list[str] = []
+    sizes: list[int] = []
+    cursor: str | None = None
+    for _ in range(9):
+        answer = caller.get("/calls", params={"limit": "2", "format": form, **({"cursor": cursor} if cursor else {})})
+        assert answer.status_code == 200, answer.text
+        if form == "json":
+            items, cursor = answer.json()["items"], answer.json()["next_cursor"]
+        else:
+            items = [json.loads(line) for line in answer.text.splitlines()]
+            cursor = answer.headers["next-cursor"] if "link" in answer.headers else None
+        found += [item["id"] for item in items]
+        sizes.append(len(items))
+        if cursor is None:
+            break
+    assert found == (kept[::-1] if form == "json" else kept)
+    assert sizes == ([1, 1, 0, 0, 1] if form == "json" else [1, 0, 1, 0, 1])
 
 
 # -- events, and records for billing

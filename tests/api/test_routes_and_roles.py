@@ -28,6 +28,7 @@ pytestmark = pytest.mark.contract
 TABLE: Final = {route.name: route for route in (*routes(MagicMock(), 1), *Contract(__version__).routes)}
 GUARDED: Final = [name for name, route in TABLE.items() if not route.open]
 OF_A_SESSION: Final = [name for name in GUARDED if "{id}" in TABLE[name].template]
+CALL: Final = {"gateway": "sip"}
 BODIES: Final[dict[str, Any]] = {
     "session.create": {},
     "session.patch": {"labels": ["x"]},
@@ -38,6 +39,9 @@ BODIES: Final[dict[str, Any]] = {
     "participant.join": {"kind": "agent", "identity": "another"},
     "participant.change": {"metadata": {"a": 1}},
     "service.heartbeat": {"load": 0.5},
+    "call.open": CALL,
+    "call.change": {"metadata": {"a": 1}},
+    "call.end": {},
     "api_key.make": {"name": "key", "roles": ["metrics"]},
 }
 REGISTERED: Final = {"endpoint": "http://127.0.0.1:9"}
@@ -108,8 +112,10 @@ def give_room(service: Served, route: Route, session: str) -> None:
         assert service.admin.post(f"/sessions/{session}/room").status_code == 202
 
 
-def make_key(service: Served, route: Route) -> str:
-    """The id of an API key, or of a webhook, where the route names one."""
+def make_key(service: Served, route: Route, session: str) -> str:
+    """The id of an API key, of a webhook, or of a call of the session, where the route names one."""
+    if "{cid}" in route.template:
+        return service.admin.post(f"/sessions/{session}/calls", CALL).json()["call"]["id"]
     if "/webhooks" in route.template:
         for hook in service.admin.get("/webhooks").json()["items"]:
             service.admin.delete(f"/webhooks/{hook['id']}")  # a tenant has not many
@@ -124,7 +130,7 @@ def path_of(
     route: Route, session: str, erasure: str = "era_none", pid: str = "par_nobody", key_id: str = "nobody"
 ) -> str:
     names = {"id": session, "pid": pid, "name": "a", "jti": "nobody", "tenant": TENANT, "erasure_id": erasure}
-    names |= {"service_id": session, "key_id": key_id, "hook_id": key_id}
+    names |= {"service_id": session, "key_id": key_id, "hook_id": key_id, "cid": key_id}
     path = route.template.format(**names)
     if route.action == "session.lookup":
         return f"{path}?caller=ann"
@@ -205,7 +211,7 @@ def test_a_role_may_do_what_the_table_says_and_nothing_else(
     pid = pid_of(service.admin, session)
     make_service(service, route, session, owner=session)
     give_room(service, route, session)
-    key_id = make_key(service, route)
+    key_id = make_key(service, route, session)
     who = service.nobody(forged(role, sid, subject=session, pid=pid))
     before = service.admin.read(session)
     answer = call(who, route, session, erasure, pid, key_id)
@@ -225,7 +231,7 @@ def test_an_api_key_may_do_what_a_token_of_its_role_may(service: Served, erasure
     pid = pid_of(service.admin, session)
     make_service(service, route, session, owner=session)
     give_room(service, route, session)
-    key_id = make_key(service, route)
+    key_id = make_key(service, route, session)
     made = service.admin.post("/api-keys", {"name": session, "roles": [role]}).json()
     answer = call(service.nobody(), route, session, erasure, pid, key_id, headers={"X-Api-Key": made["key"]})
     assert service.admin.delete(f"/api-keys/{made['id']}").status_code == 204

@@ -233,9 +233,11 @@ async def test_a_call_is_in_the_log_while_it_runs(client: AsyncClient) -> None:
 
     model = ScriptedLLM(llm.FunctionToolCall(name="slow", arguments="{}", call_id="c1"), "It is done.")
     async with agent(client, made.id, model, tools=(slow,)):
-        await until(lambda: entries(client, made.id, "function_call"), "the call")
-        assert await entries(client, made.id, "function_call_output") == []
-        going.set()
+        try:
+            await until(lambda: entries(client, made.id, "function_call"), "the call")
+            assert await entries(client, made.id, "function_call_output") == []
+        finally:
+            going.set()
         await until(lambda: said_so(client, made.id, "It is done."), "an answer")
 
 

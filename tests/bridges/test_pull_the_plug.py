@@ -125,16 +125,18 @@ async def test_model_inside_a_function_its_outcome_is_told_the_next_one(calls: R
         await look_up.inside.wait()
         calls.model.kill()
         await calls.model.connected(2)
+        second = calls.model.connections[1]
+        await until(lambda: any(item.body["type"] == "function_call" for item in second.items))
         look_up.go_on.set()
         await phone.hears("It was found.")
         told = [("user", "Look it up."), ("call", "look_up"), ("output", FOUND), ("assistant", "It was found.")]
         await calls.wait_said("call-1", [("assistant", GREETING), *told])
         assert look_up.attempts == [1]
         # The next model was told of a call that runs, and of one output.
-        shown = [item.body for item in calls.model.connections[1].items]
+        shown = [item.body for item in second.items]
         outputs = [body["output"] for body in shown if body["type"] == "function_call_output"]
         assert outputs == ['{"found":true}']
-        assert not calls.model.connections[1].refusals
+        assert not second.refusals
 
 
 async def test_model_on_hold_nobody_notices(calls: Rig) -> None:

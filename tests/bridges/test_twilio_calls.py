@@ -77,8 +77,8 @@ async def test_a_dropped_socket_joins_the_same_session_again_by_the_action_addre
         assert [text for who, text in told if who == "bot"] == [GREETING, ANSWER, WELCOME]
         assert phone.resumes == 2
         session = await session_of(calls, phone)
-        said = [("assistant", GREETING), ("user", BALANCE), ("assistant", ANSWER), ("user", "[keys: 7]")]
-        await calls.wait_said(session, [*said, ("user", THANKS), ("assistant", WELCOME)])
+        said = [("assistant", GREETING), ("user", BALANCE), ("assistant", ANSWER), ("user", THANKS)]
+        await calls.wait_said(session, [*said, ("assistant", WELCOME)])
 
 
 @pytest.mark.parametrize("serves", ["media", "relay"])

@@ -117,10 +117,11 @@ async def test_a_call_may_be_connected_to_a_relay_that_greets_once() -> None:
     assert parameters == {"session_id": "session-of-01"}
 
 
-async def test_a_service_that_is_away_costs_no_call(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("how", ["away", "silent"])
+async def test_a_service_that_is_away_costs_no_call(caplog: pytest.LogCaptureFixture, how: str) -> None:
     caplog.set_level(logging.CRITICAL)
-    twilio = Twilio()
-    twilio.desk.away = True
+    twilio = Twilio(TwilioOptions(public_url=PUBLIC, desk_seconds=0.05))
+    setattr(twilio.desk, how, True)
     _, _, parameters, query = connection(await twilio.ask("/twilio/voice", RINGING))
     assert parameters["session_id"] == CALL
     _, _, parameters, _ = connection(await twilio.ask(after(**query), LIVE))

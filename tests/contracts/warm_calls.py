@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 from sessionmanager.errors import RevConflict
+from sessionmanager.model import instants
 from sessionmanager.model.change import CallRow
-from sessionmanager.tiers.warm.protocol import CallQuery, FoundCall, Warm
+from sessionmanager.tiers.warm.protocol import CallQuery, CallSort, FoundCall, Warm
 from sessionmanager.words import Instant, Key
 from tests.support.builders import KEY, T0, T1, T2, T3, a_call_row, a_change, a_tombstone
 
@@ -169,3 +170,25 @@ class WarmCallsContract:
             assert await warm.find_call("acme", "c1") is None
             assert await called(warm, CallQuery("acme", 10)) == ["mine"]
         assert dict(await warm.live_calls()) == {"active": 1}
+
+    @pytest.mark.parametrize("sort", ["started_at", "settled_at"])
+    async def test_a_page_that_is_short_after_an_erasure_still_leads_to_all_that_is_left(
+        self, warm: Warm, sort: CallSort
+    ) -> None:
+        """Also one that nothing is left of: an empty page ends no list."""
+        times = [instants.plus(T1, number) for number in range(12)]
+        gone = [a_call_row(f"g{n:02d}", started_at=times[n], settled_at=times[n]) for n in (0, 2, 3, 4, 5, 6, 9)]
+        left = [a_call_row(f"k{n:02d}", started_at=times[n], settled_at=times[n]) for n in (1, 7, 8, 10, 11)]
+        await made(warm, *gone)
+        await made(warm, *left, key=Key("acme", "other"))
+        query = CallQuery("acme", 2, sort=sort)
+        first = await warm.list_calls(query)
+        assert first.next is not None
+        await warm.commit(a_tombstone(rev=1))
+        wanted = [row.id for row in left] if sort == "settled_at" else [row.id for row in reversed(left)]
+        for limit in (1, 2, 3, 12):
+            assert await called(warm, query._replace(limit=limit)) == wanted
+        # A page that was read before the erasure leads on behind what it had, whether that is there still or not.
+        beyond = [row.id for row in left if (row.started_at > first.next.at) == (sort == "settled_at")]
+        rest = await called(warm, query._replace(after=first.next))
+        assert sorted(rest) == [id for id in beyond if id not in {row.id for row in first.items}]

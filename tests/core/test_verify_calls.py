@@ -63,7 +63,6 @@ async def told(world: World) -> list[tuple[str, str]]:
 async def faults(world: World) -> tuple[Fault, ...]:
     core = world.process()
     looked = await Verifier(world.tiers.warm, world.tiers.cold, core.keys, leftovers=True).look(KEY)
-    print(looked.faults)
     assert not looked.busy
     return looked.faults
 

@@ -217,6 +217,7 @@ def test_a_target_of_make_is_there(target: str) -> None:
 
 def test_every_marked_block_of_the_readme_is_run_here() -> None:
     marked = re.findall(r"<!-- test: ([\w-]+) -->", README.read_text())
-    assert sorted(marked) == ["developer-agent", "developer-curl", "developer-python", "sre"]
+    # That of the bridge engineer is run by tests/bridges/test_audiocodes_readme.py.
+    assert sorted(marked) == ["bridge-engineer", "developer-agent", "developer-curl", "developer-python", "sre"]
     people = re.findall(r"^### An? (.+)$", README.read_text(), re.MULTILINE)
-    assert people == ["developer with curl", "developer with Python", "developer of an agent", "SRE"]
+    assert people == ["developer with curl", "developer with Python", "developer of an agent", "bridge engineer", "SRE"]

@@ -183,6 +183,31 @@ def test_the_head_keeps_all_live_calls_and_the_last_that_ended() -> None:
         legs.reported(head, "c01", Report(metadata={"late": Raw(b"1")}), later(99))
 
 
+@pytest.mark.parametrize("seconds", [0, -1])
+def test_a_call_that_ends_is_not_forgotten_by_the_commit_that_ends_it(seconds: float) -> None:
+    """Also where it ends in the same millisecond as all others, or by a clock that is behind theirs."""
+    head = a_head()
+    for number in range(CALLS_ENDED_MAX):
+        head = told(opened(head, f"m{number:02d}"), f"m{number:02d}", later(5), state="ended")
+    for name in ("a", "z"):
+        head = opened(head, name)
+    for name in ("a", "z"):
+        head = told(head, name, later(5 + seconds), state="ended")
+        assert call_of(head, name).state == "ended"
+        assert sum(call.state == "ended" for call in head.detail.calls) == CALLS_ENDED_MAX
+
+
+def test_all_calls_that_end_by_silence_at_once_are_in_the_head_that_their_commit_leaves() -> None:
+    head = a_head()
+    for number in range(CALLS_ENDED_MAX):
+        head = told(opened(head, f"m{number:02d}"), f"m{number:02d}", later(9_999), state="ended")
+    for number in range(CALLS_LIVE_MAX):
+        head = opened(head, f"a{number:02d}")
+    now = later(1_000)  # a replica whose clock is behind
+    head = commit(head, legs.silent(head, Silence(), now), now)
+    assert [call.id for call in head.detail.calls] == [f"a{number:02d}" for number in range(CALLS_LIVE_MAX)]
+
+
 def test_live_calls_are_bounded_and_an_end_makes_room() -> None:
     head = a_head()
     for number in range(CALLS_LIVE_MAX):

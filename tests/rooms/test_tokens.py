@@ -189,7 +189,7 @@ async def _renames_itself(one: Joiner, expected: bool) -> bool:
     async def look() -> bool:
         return one.room.local_participant.metadata == "mine"
 
-    return await until(look, "its metadata")
+    return await _comes(look, expected)
 
 
 # -- tokens that are good for nothing

@@ -12,7 +12,18 @@ from typing import Final, NamedTuple
 ROOT: Final = Path(__file__).parents[2]
 PACKAGE: Final = ROOT / "sessionmanager"
 DOCS: Final = ROOT / "docs"
-FOLDERS: Final = ("sessionmanager", "tests", "docs", "scripts", "requirements", "examples", "clients", ".ci", "deploy", "k8s")
+FOLDERS: Final = (
+    "sessionmanager",
+    "tests",
+    "docs",
+    "scripts",
+    "requirements",
+    "examples",
+    "clients",
+    ".ci",
+    "deploy",
+    "k8s",
+)
 """What is kept of the project, beside the files at its root."""
 MADE: Final = frozenset({"__pycache__", "node_modules", "build"})
 BINARY: Final = frozenset({".pyc", ".png", ".wav", ".gz"})

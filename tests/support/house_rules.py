@@ -77,7 +77,7 @@ ARROWS: Final = (
     ("wire.participants", ("wire", "model.floor", "model.participants", *WORDS)),
     ("wire", ("wire", *WORDS)),
     ("api", ("", "api", "core", "wire", "model", *PROTOCOLS, *WORDS, "deadline", "logs", "tracing.spans")),
-    ("client", ("", "client", "wire", *WORDS)),
+    ("client", ("", "client", "wire", "tracing.spans", *WORDS)),
     # What a service author builds on: the HTTP surface from afar, and a small server of its own.
     ("services", ("", "services", "client", "wire", *WORDS)),
     # Other systems' names over the client; a whole service is put together within one function.
@@ -94,6 +94,10 @@ ARROWS: Final = (
     ("simulate", ("", "simulate", "bridges.media", "wire", *WORDS)),
     ("cli.bridge", ("cli", "bridges", "simulate", "client")),
     ("cli.simulate", ("cli", "simulate")),
+    (
+        "cli.playing",
+        ("cli", "bridges", "simulate", "client", "wire", *WORDS, "settings", "settings_rows"),
+    ),
     ("cli", ("", "cli", "client", "wire", *WORDS, "settings", "settings_checks", "settings_loader", "settings_rows")),
 )
 INSIDE: Final = {

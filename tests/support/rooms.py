@@ -206,9 +206,11 @@ class Relay:
         self._rng = rng
         self._client = httpx2.AsyncClient(trust_env=False, timeout=FORWARD_SECONDS)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._lines: set[asyncio.StreamWriter] = set()
 
     async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection of LiveKit's; each request is answered with 200, whatever becomes of it."""
+        self._lines.add(writer)
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -219,6 +221,7 @@ class Relay:
                 self._send(self._forward(headers, body))
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
                 await writer.drain()
+        self._lines.discard(writer)
         writer.close()
 
     def _send(self, work: Coroutine[Any, Any, None]) -> None:
@@ -240,9 +243,11 @@ class Relay:
                 self.answers.append(answer.status_code)
 
     async def aclose(self) -> None:
-        for task in tuple(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Take nothing more, and hand on what came: a request that is cut leaves its connection open."""
+        for line in tuple(self._lines):
+            line.close()
+        while self._tasks:
+            await asyncio.wait(tuple(self._tasks))
         await self._client.aclose()
 
 

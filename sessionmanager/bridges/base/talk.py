@@ -273,6 +273,7 @@ class Talk:
         if any(cut.heard for cut in restored.unfinished) and self.owes and not self.history.told_to_go_on:
             await connection.add(_system(GO_ON))
         self.history.told_to_go_on = True
+        before = self._connection, self._key
         self._connection, self._key = connection, uuid.uuid4().hex
         self._responding, self._asked = None, False
         backlog = self.caller.take_backlog()
@@ -281,7 +282,8 @@ class Talk:
                 await connection.hear(backlog)
             await self.answer()
         except ModelLost:
-            self._connection = None
+            # Where an old connection was to be replaced, it goes on.
+            self._connection, self._key = before
             raise
 
     async def _remember_ids(self, connection: Connection) -> None:

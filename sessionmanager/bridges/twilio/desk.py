@@ -5,9 +5,10 @@ Kept with the call itself at the service (`POST /calls`, `PATCH /calls/{cid}`): 
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Any, Final, Literal, Protocol
+from collections.abc import Awaitable, Mapping
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 from msgspec import Struct
 
@@ -15,6 +16,7 @@ from sessionmanager.client.aio import AsyncClient
 from sessionmanager.errors import IllegalTransition, SessionManagerError
 from sessionmanager.words import CallState
 
+T = TypeVar("T")
 Direction = Literal["inbound", "outbound"]
 NEXT: Final = "twilio_next"
 _log: Final = logging.getLogger("sessionmanager.bridges.twilio")
@@ -127,10 +129,14 @@ class NoDesk:
         return None
 
 
-async def softly(what: str, doing: Any) -> Any:
-    """What the desk answers; None where the service is away, which no caller must hear of."""
+async def softly(what: str, doing: Awaitable[T], seconds: float) -> T | None:
+    """What the desk answers within `seconds`; None where the service is away, which no caller must hear of: Twilio
+    itself waits 15 s for a webhook, and then the call is lost."""
     try:
-        return await doing
+        async with asyncio.timeout(seconds):
+            return await doing
     except SessionManagerError as error:
         _log.warning("%s of a Twilio call: %s", what, error.type)
-        return None
+    except TimeoutError:
+        _log.warning("%s of a Twilio call: no answer within %g s", what, seconds)
+    return None

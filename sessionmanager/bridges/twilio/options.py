@@ -12,7 +12,7 @@ from sessionmanager.bridges.doors.taking import PATIENCE_SECONDS
 
 _attribute: Final = re.compile(r"[a-z][A-Za-z]{0,63}")
 _POSITIVE: Final = (
-    *("patience_seconds", "first_message_seconds", "drain_seconds", "action_seconds", "sockets_max"),
+    *("patience_seconds", "first_message_seconds", "drain_seconds", "action_seconds", "desk_seconds", "sockets_max"),
     "reconnects_within_seconds",
 )
 
@@ -27,7 +27,8 @@ class TwilioOptions:
     that the bot does not. relay: more attributes of `<ConversationRelay>`, by Twilio's names. bot: name of the bot.
     patience_seconds: how long an outage may last before a socket is closed. drain_seconds: how long what the bot said
     last is still played after it has hung up. action_seconds: how long after the end of a stream Twilio's next word is
-    waited for before the call counts as over. reconnects_max: how often a call is joined again within
+    waited for before the call counts as over. desk_seconds: how long the service may take to
+    say which session a call has, and what comes next. reconnects_max: how often a call is joined again within
     reconnects_within_seconds; after that it is hung up.
     """
 
@@ -43,6 +44,7 @@ class TwilioOptions:
     first_message_seconds: float = 10.0
     drain_seconds: float = 10.0
     action_seconds: float = 5.0
+    desk_seconds: float = 4.0
     reconnects_max: int = 10
     reconnects_within_seconds: float = 60.0
     sockets_max: int = 1000

@@ -73,7 +73,7 @@ class Talk(ABC):
         except Refused as refusal:
             log.warning("a Twilio call is refused: %s", refusal.reason)
             # Or Twilio would be told to come again, to be refused again.
-            await softly("plan", self._desk.plan(arrival.gateway_call_id, Next(do="hang_up")))
+            await self.planned(Next(do="hang_up"), arrival.gateway_call_id)
             await self._socket.close(NORMAL)
         except NotNow:
             log.warning("a Twilio call is sent away: an outage outlasts %g s", self._options.patience_seconds)
@@ -153,7 +153,7 @@ class Talk(ABC):
 
     async def planned(self, next: Next, call_sid: str) -> None:
         """Note what comes after the socket."""
-        await softly("plan", self._desk.plan(call_sid, next))
+        await softly("a plan", self._desk.plan(call_sid, next), self._options.desk_seconds)
 
     async def gone_within(self, seconds: float) -> None:
         """Wait for Twilio to close the socket, at most so long."""

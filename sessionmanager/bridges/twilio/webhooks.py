@@ -11,8 +11,8 @@ Sources: Twilio, "TwiML: Connect" (`action`), "ConversationRelay: action", "Voic
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Awaitable, Mapping
+from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -26,6 +26,7 @@ from sessionmanager.bridges.twilio.relay import GREETS
 from sessionmanager.bridges.twilio.talking import log, session_id_of
 from sessionmanager.words import CallState
 
+T = TypeVar("T")
 STATES: Final[Mapping[str, CallState]] = {
     "queued": "initializing",
     "initiated": "initializing",
@@ -70,8 +71,8 @@ class Webhooks:
     async def voice(self, form: Form, at: Addresses) -> str:
         """A call comes in. Where the service is away it is taken all the same, under its own name."""
         facts = facts_of(form)
-        found = await softly("the beginning", self._desk.session_of(facts))
-        session = session_id_of({}, facts.call_sid) if found is None else str(found)
+        found = await self._softly("the beginning", self._desk.session_of(facts))
+        session = session_id_of({}, facts.call_sid) if found is None else found
         greeting = self._options.greeting if self._options.serves == "relay" else None
         return self._connect(form, at, session, greeting=greeting, tries=0, since=int(self._now()))
 
@@ -81,7 +82,7 @@ class Webhooks:
         if facts.state == "ended":
             await self._tell(facts)
             return twiml.NOTHING
-        next = _handed_over(form) or await softly("what comes next", self._desk.planned(facts.call_sid))
+        next = _handed_over(form) or await self._softly("what comes next", self._desk.planned(facts.call_sid))
         if next is None and form.get("SessionStatus") == "ended":
             next = Next(do="hang_up")
         if next is not None:
@@ -116,7 +117,10 @@ class Webhooks:
                 holding.end(facts.end_reason or "normal")
             elif held:
                 await (holding.call.hold() if facts.state == "on_hold" else holding.call.unhold())
-        await softly("a report", self._desk.report(facts))
+        await self._softly("a report", self._desk.report(facts))
+
+    async def _softly(self, what: str, doing: Awaitable[T]) -> T | None:
+        return await softly(what, doing, self._options.desk_seconds)
 
     def _connect(self, form: Form, at: Addresses, session: str, *, greeting: str | None, tries: int, since: int) -> str:
         query = urlencode({"session": session, "tries": tries, "since": since})

@@ -38,14 +38,23 @@ class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Recording(NamedTuple):
     """meta: fields of the session. entries: JSON texts without white space, as they are sent. drafts: those, read."""
 
-    name: str
+    path: Path
     meta: Mapping[str, Raw]
     entries: tuple[bytes, ...]
     drafts: tuple[EntryDraft, ...]
 
     @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
     def id(self) -> str:
-        return msgspec.json.decode(self.meta["id"], type=str) if "id" in self.meta else "recording"
+        return self.word("id") or "recording"
+
+    def word(self, name: str) -> str:
+        """A field of the session that is a text; empty where it has none."""
+        value = msgspec.json.decode(self.meta[name]) if name in self.meta else ""
+        return value if isinstance(value, str) else ""
 
     @property
     def turns(self) -> int:
@@ -65,7 +74,7 @@ def read_recording(path: Path) -> Recording:
     problem = _problem(file, drafts)
     if problem is not None:
         raise Gone(f"{path} is no recording: {problem}", "docs/examples/README.md says what one is", USAGE)
-    return Recording(path.name, file.meta, entries, drafts)
+    return Recording(path, file.meta, entries, drafts)
 
 
 def _problem(file: _File, drafts: Sequence[EntryDraft]) -> str | None:
@@ -108,15 +117,26 @@ class Comparison(NamedTuple):
 _members = msgspec.json.Decoder(dict[str, Raw])
 
 
+def split(entries: Sequence[bytes], log: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
+    """A log before and from the first of these entries."""
+    first = bytes(_members.decode(entries[0])["id"])
+    at = next((i for i, line in enumerate(log) if bytes(_members.decode(line)["id"]) == first), len(log))
+    return list(log[:at]), list(log[at:])
+
+
+def said_in(log: Sequence[bytes]) -> list[dict[str, Raw]]:
+    """The entries of a log without those that the service writes itself."""
+    return [line for line in map(_members.decode, log) if _is_said(line)]
+
+
 def compare(entries: Sequence[bytes], log: Sequence[bytes]) -> Comparison:
     """Entry by entry, member by member, byte by byte; order counts. log: the history, the service's own lines included.
 
     Not compared are the members that the service adds; lines that it writes itself are passed over.
     """
-    said = [line for line in map(_members.decode, log) if _is_said(line)]
     differences: list[Difference] = []
     same = 0
-    for text, line in zip_longest(entries, said):
+    for text, line in zip_longest(entries, said_in(log)):
         found = list(_differences({} if text is None else _members.decode(text), line))
         same += not found
         differences += found

@@ -1,4 +1,4 @@
-"""The story: a call that is cut off, a service that is killed, a session that goes to cold and comes back."""
+"""The story: two calls, requests that are cut off, a service that is killed, a session that comes back from cold."""
 
 from __future__ import annotations
 
@@ -6,30 +6,36 @@ import asyncio
 import statistics
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET
 
 from sessionmanager.cli.failures import Gone
+from sessionmanager.cli.playing.history import read_history
 from sessionmanager.cli.playing.recording import Recording
 from sessionmanager.cli.playing.service import OwnService
+from sessionmanager.cli.playing.telephone import Telephony
 from sessionmanager.cli.playing.timeline import Timeline
-from sessionmanager.client.client import Answer, PlainClient, page_of
+from sessionmanager.cli.playing.voice import VoicePlan
+from sessionmanager.client.client import Answer, PlainClient
 from sessionmanager.wire.entries import EntryDraft
 from sessionmanager.words import H_REPLAYED, H_SESSION_TIER
 
 PAGE: Final = 25
 RESUME_ENTRIES: Final = 12
-COLD_SECONDS_MAX: Final = 15.0
+DESCRIBED: Final = ("labels", "metadata", "context")
+COLD_SECONDS_MAX: Final = 120.0
+"""A move that the killed service had begun is waited for, a minute at most (`Policy.intent_grace_seconds`)."""
 LOOK_SECONDS: Final = 0.02
 CUT_AT: Final = 0.6
 """The share of a request that goes out before the caller drops."""
 
 
 class Plan(NamedTuple):
-    """Places in the recording: the entry that the caller drops in, the one under way when the service is killed, and
-    the first one after the long pause."""
+    """Places in what is sent over HTTP: the entry that the client drops in, the one under way when the service is
+    killed, and the first one after the long pause."""
 
     drop: int
     kill: int
@@ -62,23 +68,30 @@ _heads: Final = msgspec.json.Decoder(_Head)
 
 
 class Story:
-    """One play of one recording, on a service that it may kill. Every request has a key of its own."""
+    """One play of one recording, on a service that it may kill: its beginning by telephone, the rest over HTTP, where
+    every request has a key of its own. folder: for the bridges' logs and outboxes."""
 
-    def __init__(self, recording: Recording, service: OwnService, timeline: Timeline, suffix: str) -> None:
+    def __init__(
+        self, recording: Recording, voice: VoicePlan, service: OwnService, timeline: Timeline, suffix: str, folder: Path
+    ) -> None:
         self._recording = recording
+        self._voice = voice
         self._service = service
         self._timeline = timeline
         self._id = f"{recording.id}-{suffix}"
         self._path = f"/sessions/{self._id}"
         self._version = 0
+        self._telephony = Telephony(recording, voice, service, timeline, self._id, folder=folder, client=self._client)
 
     async def play(self) -> list[bytes]:
         """All of it. Answers the whole history, as the service gave it. Raises Gone where a promise does not hold."""
-        plan = plan_of(self._recording.drafts)
-        await self._start("start")
+        first = self._voice.end
+        plan = Plan(*(first + place for place in plan_of(self._recording.drafts[first:])))
+        await self._telephony.start(self._service)
+        await self._telephony.play()
         async with self._client() as client:
-            await self._create(client)
-            await self._talk(client, 0, plan.drop)
+            await self._describe(client)
+            await self._talk(client, first, plan.drop)
             await self._drop(client, plan.drop)
             await self._talk(client, plan.drop + 1, plan.kill)
             await self._read(client, "read")
@@ -98,20 +111,17 @@ class Story:
 
     # -- what happens
 
-    async def _start(self, name: str) -> None:
-        began = time.perf_counter()
-        await self._service.start()
-        self._tell(name, f"pid {self._service.pid}, {self._service.address.removeprefix('http://')}", began)
-
     def _client(self) -> PlainClient:
         return PlainClient(self._service.address, lambda: self._service.token)
 
-    async def _create(self, client: PlainClient) -> None:
-        body = msgspec.json.encode({**self._recording.meta, "id": self._id})
+    async def _describe(self, client: PlainClient) -> None:
+        """What is known beside the calls: the bridge made the session of what the carrier told."""
+        meta = self._recording.meta
+        changes = {name: msgspec.json.decode(meta[name]) for name in DESCRIBED if name in meta}
         began = time.perf_counter()
-        answer = await client.call("POST", "/sessions", body=body, key=f"{self._id}-create")
-        self._note(answer)
-        self._tell("create", f"{self._id}, version {self._version}", began, answer)
+        answer = await client.patch(self._id, changes, version=None, key=f"{self._id}-describe")
+        self._version = int(answer["version"])
+        self._tell("describe", f"{self._id}, version {self._version}", began)
 
     async def _talk(self, client: PlainClient, first: int, end: int) -> None:
         """Each entry is a commit of its own, as a bridge sends them."""
@@ -165,8 +175,10 @@ class Story:
         await self._service.send_and_hang_up(f"{self._path}/entries", self._body(i), key=f"{self._id}-{i}")
         began = time.perf_counter()
         await self._service.kill()
-        self._tell("kill -9", f"pid {pid}, while it appends {self._recording.drafts[i].type}", began, crash=True)
-        await self._start("start again")
+        self._tell(
+            "kill -9", f"the service, pid {pid}, while it appends {self._recording.drafts[i].type}", began, crash=True
+        )
+        await self._telephony.start(self._service, again=True)
 
     async def _read(self, client: PlainClient, name: str) -> None:
         began = time.perf_counter()
@@ -210,20 +222,10 @@ class Story:
 
     async def _history(self, client: PlainClient) -> list[bytes]:
         began = time.perf_counter()
-        lines: list[bytes] = []
-        cursor: str | None = None
-        pages, tiers = 0, ""
-        while True:
-            query: dict[str, Any] = {"limit": PAGE, "cursor": cursor}
-            answer = await client.call("GET", f"{self._path}/entries", query=query)
-            page = page_of(answer)
-            lines += [bytes(item) for item in page.items]
-            pages, tiers, cursor = pages + 1, answer.headers.get(H_SESSION_TIER.lower(), ""), page.next_cursor
-            if cursor is None:
-                break
-        detail = f"{len(lines)} entries in {pages} pages"
-        self._timeline.step("history", detail, tier=tiers, ms=(time.perf_counter() - began) * 1000)
-        return lines
+        history = await read_history(client, self._id, page=PAGE)
+        detail = f"{len(history.lines)} entries in {history.pages} pages"
+        self._timeline.step("history", detail, tier=history.tier, ms=(time.perf_counter() - began) * 1000)
+        return history.lines
 
     # -- what it is told by
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from sessionmanager.errors import DataCorrupt
 from sessionmanager.model import instants
-from sessionmanager.model.calls.legs import CallData
+from sessionmanager.model.calls.legs import decode_event
 from sessionmanager.model.calls.rows import decode_call, row_at
 from sessionmanager.model.change import CallRow
 from sessionmanager.model.entry import Entry
@@ -21,7 +21,6 @@ from sessionmanager.words import Instant, Key
 ROWS_PAGE: Final = 200
 LAG_SECONDS: Final = 120.0
 """So long a row may be behind the commit that owes it: what a killed process left is copied within a minute."""
-_decode_data: Final = msgspec.json.Decoder(CallData)
 
 
 class Differs(NamedTuple):
@@ -48,7 +47,7 @@ class CallsOfLog:
     def heard(self, entry: Entry) -> None:
         """The next entry of type `call`. Raises DataCorrupt."""
         try:
-            call = _decode_data.decode(entry.data or b"").call
+            call = decode_event(entry.data or b"").call
         except msgspec.MsgspecError as error:
             raise DataCorrupt("an entry does not read as an event of a call") from error
         self._last[call.id] = _Last(entry.version, entry.recorded_at, call)

@@ -12,6 +12,8 @@ from sessionmanager.simulate.calling.script import Drop, HangUp, Hold, Listen, P
 PATIENCE_SECONDS: Final = 60.0
 """How long a caller waits for the bot before they give up."""
 QUIET_SECONDS: Final = 0.8
+CUT_IN_SECONDS: Final = 0.8
+"""So long the bot has been heard before a caller cuts in."""
 
 
 class Refused(Exception):
@@ -107,6 +109,7 @@ class Caller:
             case Say(text, over):
                 if over:
                     await self._phone.ear.until_words()
+                    await asyncio.sleep(CUT_IN_SECONDS)
                 await self._say(text)
             case Listen():
                 await self._phone.ear.until_quiet(self._quiet)

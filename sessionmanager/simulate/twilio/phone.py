@@ -64,6 +64,7 @@ class TwilioCall:
         self._socket: TwilioSocket | None = None
         self._ear: Ear | None = None
         self._ready = asyncio.Event()
+        self._lost_at: float | None = None
         self._facts = {
             "AccountSid": "AC00000000000000000000000000000001",
             "CallSid": self.call_sid,
@@ -167,7 +168,7 @@ class TwilioCall:
         headers = {} if self._options.auth_token is None else {
             "X-Twilio-Signature": signature(url, {}, self._options.auth_token)
         }  # fmt: skip
-        lost_at = asyncio.get_running_loop().time() if self._socket is not None else None
+        lost_at = self._lost_at
         try:
             async with connect(
                 self._reached(url), additional_headers=headers, compression=None, proxy=None,
@@ -203,6 +204,7 @@ class TwilioCall:
             pass
         finally:
             self._ready.clear()
+            self._lost_at = asyncio.get_running_loop().time()
             working.cancel()
             await asyncio.wait([working])
             socket.ear.cut()
