@@ -110,6 +110,14 @@ async def test_a_resume_is_accepted_with_the_format_of_before_and_then_resumed(
     assert bridge.call.arrival.media_format is None
 
 
+async def test_whoever_asks_for_a_new_session_is_not_told_that_it_was_resumed(
+    vaic: AsgiSocket, bridge: ShamBridge
+) -> None:
+    bridge.sessions[ID] = "raw/lpcm16"  # made before the call, by POST /sessions
+    await accepted(vaic, bridge)
+    await settled(vaic)
+
+
 async def test_session_resumed_can_be_switched_off(bridge: ShamBridge) -> None:
     bridge.sessions[ID] = "raw/lpcm16"
     async with connect(make_app(bridge, AudioCodesOptions(says_resumed=False)), PATH) as vaic:

@@ -27,6 +27,7 @@ from sessionmanager.wire.answers import Entry
 from sessionmanager.words import Key
 from tests.support.http_target import TENANT, Target, state_of, token_of
 from tests.support.replicas import LEASE_SECONDS, Replica, eventually
+from tests.support.sim.cast import INSIDE
 from tests.support.sim.checker import check
 from tests.support.sim.clients import Client, Notes
 from tests.support.sim.history import Ending, Kind, Promise, Violation
@@ -104,7 +105,8 @@ class Run:
                 self.sessions,
                 self.notes,
                 rush=True,
-                likes=self.likes,
+                # Participants and the floor are the simulation's alone; over HTTP they have tests of their own.
+                likes={**dict.fromkeys(INSIDE, 0.0), **self.likes},
             )
             for number in range(self.clients)
         ]

@@ -71,7 +71,7 @@ class Conversation:
         arrival = self._arrival(first, media_format)
         try:
             async with taken(self._bridge, arrival, line, self._socket, self._options.patience_seconds) as call:
-                await self._converse(first.conversation_id, call, line)
+                await self._converse(first.conversation_id, call, line, resuming=resuming)
         except Refused as refusal:
             _log.info("VAIC is refused: %s", refusal.reason)
             await self._refuse(first.conversation_id, refusal.reason)
@@ -117,11 +117,11 @@ class Conversation:
 
     # -- the conversation itself
 
-    async def _converse(self, conversation_id: str, call: Call, line: AudioCodesLine) -> None:
+    async def _converse(self, conversation_id: str, call: Call, line: AudioCodesLine, *, resuming: bool) -> None:
         self._streams = UserStreams(self._options.listens_to, wav=line.format.container == "wav")
         self._id, self._call, self._line = conversation_id, call, line
         self._socket.goodbye = line.leave
-        await self._accept()
+        await self._accept(resuming=resuming)
         watching = asyncio.create_task(self._watch(), name="the end of a call")
         try:
             while (message := await self._next()) is not None:
@@ -132,9 +132,11 @@ class Conversation:
             await asyncio.wait([watching])
             await line.close()
 
-    async def _accept(self) -> None:
+    async def _accept(self, *, resuming: bool) -> None:
+        """resuming: it was asked to; whoever asked for a new session would not know what to do with the second message,
+        also where the session was there already."""
         await self._send(m.SessionAccepted(media_format=self._line.format.name))
-        if self._call.resumed and self._options.says_resumed:
+        if resuming and self._call.resumed and self._options.says_resumed:
             await self._send(m.SessionResumed(conversation_id=self._id, session_id=self._call.session_id))
 
     async def _takes(self, message: m.Inward) -> bool:
@@ -156,7 +158,7 @@ class Conversation:
                 await self._call.hang_up(m.text_of(message.reason_code) or "ended")
                 return True
             case m.SessionInitiate() | m.SessionResume() if message.conversation_id == self._id:
-                await self._accept()
+                await self._accept(resuming=isinstance(message, m.SessionResume))
             case m.ConnectionValidate():
                 await self._send(m.ConnectionValidated(success=True))
             case m.SessionInitiate() | m.SessionResume():

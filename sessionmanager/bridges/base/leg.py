@@ -22,6 +22,7 @@ NEWS_SECONDS: Final = 60.0
 AGAIN_SECONDS: Final = 1.0
 WISHES_MAX: Final = 100
 REASON_CHARS_MAX: Final = 64
+UNANSWERED: Final = frozenset(("initializing", "ringing"))
 _no_word = re.compile(r"[^a-z0-9]+")
 _log: Final = logging.getLogger("sessionmanager.bridges")
 
@@ -85,6 +86,9 @@ class Leg:
             **{name: value for name, value in known.items() if value is not None},
         )
         self._id = opened.call.id
+        if opened.call.state in UNANSWERED:
+            # A carrier that asks by HTTP before its socket opens has reported the call; who speaks here has answered.
+            await self._client.change_call(self._session_id, self._id, state="active")
 
     async def _tell(self, wish: CallState | _End) -> None:
         assert self._id is not None, "a leg is opened before it is told of"
