@@ -199,6 +199,8 @@ def _unpack_prometheus(log: Path, seconds: float) -> None:
             raise MissingProgram(f"no prometheus and no {tool}; put prometheus and promtool on PATH")
     until = time.monotonic() + seconds
     with _made(_prometheus_place()) as place, tempfile.TemporaryDirectory() as aside:
+        if os.geteuid() == 0:  # a machine that is new knows of no package yet
+            run(("apt-get", "update", "-qq"), log, seconds, {})
         run(("env", "-C", aside, "apt-get", "download", "-qq", "prometheus"), log, seconds, {})
         package = next(Path(aside).glob("prometheus_*.deb"))
         run(("dpkg-deb", "-x", str(package), str(place)), log, max(1.0, until - time.monotonic()), {})
