@@ -100,25 +100,11 @@ $(VENV)/.stamp-dev: requirements/dev.txt $(VENV)/.stamp-runtime
 	@$(INSTALL) --require-hashes -r requirements/dev.txt
 	@touch $@
 
-$(VENV)-peers/.stamp: requirements/peers.txt
-	@echo "setup: $(VENV)-peers from requirements/peers.txt"
-	@$(PYTHON) -m venv $(VENV)-peers
-	@$(VENV)-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes \
-	  -r requirements/peers.txt
-	@touch $@
-
-$(VENV)-docs/.stamp: requirements/docs.txt
-	@echo "setup: $(VENV)-docs from requirements/docs.txt"
-	@$(PYTHON) -m venv $(VENV)-docs
-	@$(VENV)-docs/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes \
-	  -r requirements/docs.txt
-	@touch $@
-
-$(VENV)-audit/.stamp: requirements/audit.txt
-	@echo "setup: $(VENV)-audit from requirements/audit.txt"
-	@$(PYTHON) -m venv $(VENV)-audit
-	@$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes \
-	  -r requirements/audit.txt
+# docs, peers, audit: a tool's own environment from its own file. load has a rule of its own below.
+$(VENV)-%/.stamp: requirements/%.txt
+	@echo "setup: $(@D) from $<"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --require-hashes -r $<
 	@touch $@
 
 # An environment of its own: locust brings a plugin for pytest, and gevent, which patches the standard library.

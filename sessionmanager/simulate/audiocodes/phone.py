@@ -11,7 +11,7 @@ import json
 import uuid
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 
 from msgspec import Struct
@@ -23,6 +23,7 @@ from sessionmanager.bridges.media.formats import FORMATS, MediaFormat
 from sessionmanager.bridges.media.wav import WavReader, header
 from sessionmanager.simulate.audiocodes.rules import Rules, sound_of
 from sessionmanager.simulate.calling.caller import GaveUp, Refused
+from sessionmanager.simulate.calling.dialing import dialled
 from sessionmanager.simulate.calling.ear import Ear, ear_for_sound
 from sessionmanager.simulate.speech import speech
 
@@ -309,28 +310,11 @@ class VaicCall:
         await socket.send(json.dumps({"type": type_, "conversationId": self.conversation_id, **members}))
 
 
-@asynccontextmanager
-async def dial(
+def dial(
     url: str, options: VaicOptions | None = None, conversation_id: str | None = None
-) -> AsyncGenerator[VaicCall]:
+) -> AbstractAsyncContextManager[VaicCall]:
     """A call that was answered. Raises Refused, GaveUp, also at the end: what the bridge did wrong meanwhile."""
-    call = VaicCall(url, options or VaicOptions(), conversation_id)
-    running = asyncio.create_task(call.run(), name="a call at VAIC")
-    answered = asyncio.create_task(call.answered(), name="the answer")
-    try:
-        await asyncio.wait({running, answered}, return_when=asyncio.FIRST_COMPLETED)
-        if running.done() or call.over.is_set():
-            await running
-            raise GaveUp(call.ending)
-        yield call
-        if call.over.is_set():
-            await running
-    finally:
-        for task in (answered, running):
-            task.cancel()
-        await asyncio.wait([answered, running])
-    if call.refused is not None:
-        raise call.refused
+    return dialled(VaicCall(url, options or VaicOptions(), conversation_id), "VAIC")
 
 
 def _now() -> float:

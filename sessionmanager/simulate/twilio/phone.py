@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import uuid
 import xml.etree.ElementTree as ElementTree
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Final
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
@@ -21,6 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from sessionmanager.bridges.media.formats import RAW_MULAW
 from sessionmanager.simulate.calling.caller import GaveUp, Refused
+from sessionmanager.simulate.calling.dialing import dialled
 from sessionmanager.simulate.calling.ear import Ear, ear_for_sound, ear_for_text
 from sessionmanager.simulate.twilio.rules import signature
 from sessionmanager.simulate.twilio.sockets import MediaStream, Relay, TwilioSocket
@@ -282,23 +283,6 @@ def _ending(verb: ElementTree.Element | None) -> str:
     return verb.tag.lower()
 
 
-@asynccontextmanager
-async def dial(voice_url: str, options: TwilioOptions | None = None) -> AsyncGenerator[TwilioCall]:
+def dial(voice_url: str, options: TwilioOptions | None = None) -> AbstractAsyncContextManager[TwilioCall]:
     """A call that was connected. Raises Refused, GaveUp, also at the end: what the bridge did wrong meanwhile."""
-    call = TwilioCall(voice_url, options or TwilioOptions())
-    running = asyncio.create_task(call.run(), name="a call at Twilio")
-    answered = asyncio.create_task(call.answered(), name="the answer")
-    try:
-        await asyncio.wait({running, answered}, return_when=asyncio.FIRST_COMPLETED)
-        if running.done() or call.over.is_set():
-            await running
-            raise GaveUp(call.ending)
-        yield call
-        if call.over.is_set():
-            await running
-    finally:
-        for task in (answered, running):
-            task.cancel()
-        await asyncio.wait([answered, running])
-    if call.refused is not None:
-        raise call.refused
+    return dialled(TwilioCall(voice_url, options or TwilioOptions()), "Twilio")
