@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 from sessionmanager.api.exchange import Crowd, Exchange
 from sessionmanager.api.limits import DEFAULT_PACE, ClientGone, Pace
 from sessionmanager.api.problems import log_failure, problem
-from sessionmanager.api.reply import Answer, Reply
+from sessionmanager.api.reply import WHOLE, Answer, Reply
 from sessionmanager.api.routing import Route, RouteTable
 from sessionmanager.errors import SessionManagerError
 from sessionmanager.tracing.spans import is_traced, span
@@ -183,6 +183,8 @@ def _bodiless(send: Send) -> Send:
     async def send_headers(message: Message) -> None:
         if message["type"] == "http.response.body":
             message = {**message, "body": b""}
+        elif WHOLE in message:
+            message = {**message, WHOLE: b""}
         await send(message)
 
     return send_headers

@@ -13,6 +13,9 @@ from starlette.types import Receive, Scope, Send
 JSON: Final = (b"content-type", b"application/json")
 PROBLEM: Final = (b"content-type", b"application/problem+json")
 
+WHOLE: Final = "sessionmanager.whole"
+"""The ASGI extension by which `http.response.start` may bring the whole body under this name, and nothing follows."""
+
 RawHeaders = list[tuple[bytes, bytes]]
 
 
@@ -39,6 +42,11 @@ class Reply:
         headers = self.raw_headers
         if self.status_code not in (204, 304):
             headers.append((b"content-length", b"%d" % len(self.body)))
+        if WHOLE in (scope.get("extensions") or ()):
+            await send(
+                {"type": "http.response.start", "status": self.status_code, "headers": headers, WHOLE: self.body}
+            )
+            return
         await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
         await send({"type": "http.response.body", "body": self.body})
 

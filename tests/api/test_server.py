@@ -14,10 +14,10 @@ from starlette.applications import Starlette
 
 from sessionmanager.api.dispatch import Dispatch, application
 from sessionmanager.api.exchange import Exchange
-from sessionmanager.api.protocol import PIPELINED_MAX, ServerBounds
 from sessionmanager.api.reply import Answer, Reply, json_reply
 from sessionmanager.api.routing import Route, RouteTable, Shown
-from sessionmanager.api.server import Server, make_server
+from sessionmanager.api.serving.protocol import PIPELINED_MAX, ServerBounds
+from sessionmanager.api.serving.server import Server, make_server
 from sessionmanager.wire.requests import AppendBody
 
 pytestmark = pytest.mark.contract

@@ -18,11 +18,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from sessionmanager.api.live.sse import ABORT
 from sessionmanager.api.problems import render
-from sessionmanager.api.reply import PROBLEM
+from sessionmanager.api.reply import PROBLEM, WHOLE
+from sessionmanager.api.serving.cycle import AnswerCycle, Joining
 from sessionmanager.errors import RateLimited
 
 HEADERS_MAX: Final = 100
-_STATUS_LINE: Final = b"HTTP/1.1 "
 PIPELINED_MAX: Final = 64
 CONNECTIONS_SPARE: Final = 256
 """Connections over the bound that still get an answer; beyond them they are cut when they open."""
@@ -53,43 +53,6 @@ class _TooLargeHeaders(Exception):
     """The header section is over its bounds."""
 
 
-class _Joining:
-    """A transport for answers: the head waits for the first piece of the body, so that both leave in one write.
-
-    A head that nothing follows within a turn of the loop goes alone. Cost: half the system calls of a small answer.
-    """
-
-    __slots__ = ("_head", "_loop", "_transport")
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._head: bytes | None = None
-
-    def write(self, data: bytes) -> None:
-        head = self._head
-        if head is not None:
-            self._head = None
-            self._transport.writelines((head, data))
-        elif data.startswith(_STATUS_LINE):
-            self._head = data
-            self._loop.call_soon(self._flush)
-        else:
-            self._transport.write(data)
-
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def _flush(self) -> None:
-        if self._head is not None:
-            head, self._head = self._head, None
-            self._transport.write(head)
-
-
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol under `ServerBounds`.
 
@@ -117,8 +80,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._joining = _Joining(transport, self.loop)
-        self._extensions = {ABORT: {"abort": transport.abort}}
+        self._joining = Joining(transport, self.loop)
+        self._extensions = {ABORT: {"abort": transport.abort}, WHOLE: {}}
         if len(self.connections) > self.bounds.connections_max + CONNECTIONS_SPARE:
             self._ended = True
             transport.abort()
@@ -207,6 +170,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         cycle = cast("RequestResponseCycle | None", self.cycle)
         if cycle is not None:  # as it is where the connection is upgraded
+            cycle.__class__ = AnswerCycle  # uvicorn names its own; it has not sent anything yet
             cycle.transport = cast("asyncio.Transport", self._joining)
         self._in_headers, self._in_body = False, True
 

@@ -14,7 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from sessionmanager.api.live.socket_protocol import MESSAGE_BYTES_MAX, BoundedSocket
-from sessionmanager.api.protocol import BoundedProtocol, ServerBounds
+from sessionmanager.api.serving.protocol import BoundedProtocol, ServerBounds
 
 
 class Tls(NamedTuple):
