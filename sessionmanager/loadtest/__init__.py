@@ -1,4 +1,5 @@
 """Load tests that anybody can run: conversations, agents, listeners and bridges against any address of the service.
 
-`plan` and `verdict` are pure; `people` needs locust, `report` needs matplotlib, both from the extra `load`.
+`plan`, `addresses`, `kept`, `samples` and `verdict` are pure; `person` and `people` need locust, `report` needs
+matplotlib, both from the extra `load`.
 """

@@ -1,53 +1,49 @@
 """What locust loads: the users, the token they bring, the server's own figures beside theirs.
 
 As `locust -f` takes it, or by `sessionmanager loadtest`, which sets the environment: `SESSIONMANAGER_TOKEN` (else the
-secret in `SESSIONMANAGER_DATA_DIR`, `./data` where that is not set, signs one), `LOADTEST_PROFILE`, and
-`LOADTEST_SAMPLES`, a file that gets one line a second of what the server says of itself.
+secret in `SESSIONMANAGER_DATA_DIR`, `./data` where that is not set, signs one), `LOADTEST_PROFILE`,
+`LOADTEST_ADDRESSES` (of all replicas), `LOADTEST_SAMPLES`, a file that gets one line a second of what the servers say
+of themselves, and `LOADTEST_TALKS`, one that gets a line for each conversation when the run is over.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
 from typing import Any, Final
 
 import gevent
+import msgspec
 import requests
 from locust import events
 from locust.env import Environment
 
-from sessionmanager.cli.options import DEFAULT_TENANT, read_settings
-from sessionmanager.cli.token import mint
+from sessionmanager.cli.options import read_settings
+from sessionmanager.cli.token import token_at_hand
+from sessionmanager.loadtest.samples import Process, Sample
 
-TOKEN_SECONDS: Final = 24 * 3600
 SAMPLE_SECONDS: Final = 1.0
 SCRAPE_SECONDS: Final = 5.0
-_gauge = re.compile(
-    r"^(process_resident_memory_bytes|process_cpu_seconds_total)(\{[^}]*\})? (\S+)",
-    re.MULTILINE,
-)
+FIGURES: Final = {
+    "process_start_time_seconds": "started",
+    "process_resident_memory_bytes": "memory_bytes",
+    "process_cpu_seconds_total": "processor_seconds",
+}
+_gauge = re.compile(rf"^({'|'.join(FIGURES)})(?:\{{([^}}]*)\}})? (\S+)", re.MULTILINE)
 
+if "SESSIONMANAGER_TOKEN" not in os.environ:
+    os.environ["SESSIONMANAGER_TOKEN"] = token_at_hand(
+        read_settings(None, data_dir=os.environ.get("SESSIONMANAGER_DATA_DIR", "./data")), subject="loadtest"
+    )
 
-def find_token() -> str:
-    """The token of the environment, or one made from the secret that a local service keeps. Raises Gone."""
-    given = os.environ.get("SESSIONMANAGER_TOKEN")
-    if given:
-        return given
-    settings = read_settings(None, data_dir=os.environ.get("SESSIONMANAGER_DATA_DIR", "./data"))
-    return mint(settings, ("admin",), tenant=DEFAULT_TENANT, subject="loadtest", ttl_seconds=TOKEN_SECONDS).token
-
-
-os.environ["SESSIONMANAGER_TOKEN"] = find_token()
-
-from sessionmanager.loadtest import people  # noqa: E402 - its classes read the token and the plan
+from sessionmanager.loadtest import people, person  # noqa: E402 - its classes read the token and the plan
 from sessionmanager.loadtest.people import Agent, Bridge, Conversation, Listener  # noqa: E402
 
 __all__ = ("Agent", "Bridge", "Conversation", "Listener")
 
 if os.environ.get("LOADTEST_PROFILE"):
-    people.fix_counts(people.plan_of_run())
+    people.fix_counts(person.plan_of_run())
 
 
 @events.test_start.add_listener
@@ -57,26 +53,40 @@ def _sample(environment: Environment, **_: Any) -> None:
         environment.runner.greenlet.spawn(_samples, environment, path)
 
 
+@events.quitting.add_listener
+def _talks(environment: Environment, **_: Any) -> None:
+    """What was said and acknowledged, once nobody speaks any more."""
+    path = os.environ.get("LOADTEST_TALKS")
+    if path:
+        if environment.runner is not None:
+            environment.runner.stop()
+        with open(path, "wb") as file:
+            file.writelines(msgspec.json.encode(talk) + b"\n" for talk in people.talks_of(environment))
+
+
 def _samples(environment: Environment, path: str) -> None:
-    """A line a second: users, requests so far, and the server's memory and processor time by process."""
-    headers = {"Authorization": f"Bearer {os.environ['SESSIONMANAGER_TOKEN']}"}
+    """A line a second: users, requests so far, and the memory and processor time of each serving process."""
+    addresses = person.addresses_of(environment).all
     session = requests.Session()
-    with open(path, "a", encoding="utf-8", buffering=1) as file:
+    session.headers["Authorization"] = f"Bearer {os.environ['SESSIONMANAGER_TOKEN']}"
+    with open(path, "ab", buffering=0) as file:
         while environment.runner is not None:
-            server: dict[str, float] = {}
-            try:
-                page = session.get(f"{environment.host}/metrics", headers=headers, timeout=SCRAPE_SECONDS)
-                if page.ok:
-                    server = {name + labels: float(value) for name, labels, value in _gauge.findall(page.text)}
-            except requests.RequestException:
-                pass  # a second without figures of the server is a gap in a line, no end of the run
+            server: dict[str, Process] = {}
+            for n, address in enumerate(addresses, 1):
+                server |= _processes(session, address, "service" if len(addresses) == 1 else f"replica {n}")
             total = environment.stats.total
-            line = {
-                "at": time.time(),
-                "users": environment.runner.user_count,
-                "requests": total.num_requests,
-                "failures": total.num_failures,
-                "server": server,
-            }
-            file.write(json.dumps(line) + "\n")
+            sample = Sample(time.time(), environment.runner.user_count, total.num_requests, total.num_failures, server)
+            file.write(msgspec.json.encode(sample) + b"\n")
             gevent.sleep(SAMPLE_SECONDS)
+
+
+def _processes(session: requests.Session, address: str, name: str) -> dict[str, Process]:
+    """What serves at an address, by name; nothing where it does not answer, which is a gap in a line."""
+    try:
+        page = session.get(f"{address}/metrics", timeout=SCRAPE_SECONDS)
+    except requests.RequestException:
+        return {}
+    found: dict[str, dict[str, float]] = {}
+    for figure, labels, value in _gauge.findall(page.text):
+        found.setdefault(f"{name} {labels}".strip(), {})[FIGURES[figure]] = float(value)
+    return {process: Process(**figures) for process, figures in found.items() if len(figures) == len(FIGURES)}

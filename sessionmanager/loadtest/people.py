@@ -6,26 +6,21 @@ share the few bridges that they come through. Import nothing of this where geven
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import time
-from collections import deque
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import gevent
-from geventhttpclient.client import HTTPClientPool
-from locust import FastHttpUser, between, events, task
+from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
+from locust import between, task
 from locust.exception import StopUser
 
-from sessionmanager.loadtest.plan import PLANS, Plan, users_of
+from sessionmanager.loadtest.kept import Talk, ids_of
+from sessionmanager.loadtest.person import Person, Wrong, wrong_of
+from sessionmanager.loadtest.plan import Plan, users_of
 
-CONNECTIONS: Final = 128
-"""Of all users but listeners, together."""
-REQUEST_SECONDS: Final = 10.0
-KNOWN_MAX: Final = 10_000
-"""Ids of sessions that agents and listeners choose from."""
 LISTEN_SECONDS: Final = 20.0
+EVENTS: Final = "/sessions/{id}/events"
 LINES: Final = (
     "I am calling about the invoice of last month, the amount looks wrong to me.",
     "Let me have a look. I see two items that were booked on the same day.",
@@ -33,70 +28,12 @@ LINES: Final = (
     "I have sent the correction to your address; you will have it within three days.",
 )
 
-_pool = HTTPClientPool(concurrency=CONNECTIONS)
 
-
-def plan_of_run() -> Plan:
-    """The plan whose pace users keep: `LOADTEST_PROFILE`, the smallest where it is not set."""
-    return PLANS[os.environ.get("LOADTEST_PROFILE", "100")]
-
-
-class _Person(FastHttpUser):
-    """What all have in common: the token, and a request whose failure says what the problem document says."""
-
-    abstract = True
-    connection_timeout = REQUEST_SECONDS
-    network_timeout = REQUEST_SECONDS
-    max_retries = 0
-    client_pool: ClassVar[HTTPClientPool | None] = _pool
-    plan: ClassVar[Plan] = plan_of_run()
-
-    def __init__(self, environment: Any) -> None:
-        super().__init__(environment)
-        self._authorization = f"Bearer {os.environ['SESSIONMANAGER_TOKEN']}"
-        # The environment is what all users of one run have in common.
-        self._known: deque[str] = vars(environment).setdefault("known_sessions", deque(maxlen=KNOWN_MAX))
-
-    def ask(self, method: str, path: str, name: str, body: Any = None, *, key: str = "") -> Any:
-        """One request: its answer's JSON. None when it failed: counted under `name` with the problem's title."""
-        headers = {"Authorization": self._authorization}
-        if key:
-            headers["Idempotency-Key"] = key
-        with self.client.request(method, path, name=name, json=body, headers=headers, catch_response=True) as answer:
-            if not answer.status_code:
-                answer.failure("no answer")
-                return None
-            if answer.status_code >= 400:
-                answer.failure(_problem(answer.status_code, answer.text or ""))
-                return None
-            answer.success()
-            return answer.json() if answer.text else {}
-
-    def one_of_the_known(self) -> str:
-        """A session that some conversation holds; whoever is early waits for the first."""
-        while not self._known:
-            gevent.sleep(0.5)
-        return random.choice(self._known)
-
-    def fault(self, name: str, what: str) -> None:
-        """Count something that is wrong though every request was answered."""
-        events.request.fire(
-            request_type="CHECK", name=name, response_time=0, response_length=0, exception=AssertionError(what)
-        )
-
-
-def _problem(status: int, text: str) -> str:
-    try:
-        document = json.loads(text)
-        return f"{status} {document['title']}: {document.get('detail', '')}"[:200]
-    except (ValueError, KeyError, TypeError):
-        return f"{status}"
-
-
-class Conversation(_Person):
+class Conversation(Person):
     """One session for the whole run: talks in bursts, is suspended, and resumed where it was.
 
-    After each resume its entries are counted: an acknowledged one that is missing is a failure of the run.
+    After each resume its entries are counted, an acknowledged one that is missing is a failure of the run; what it said
+    is kept, so that all of it can be read back after the run.
     """
 
     fixed_count = 0
@@ -109,49 +46,54 @@ class Conversation(_Person):
         )
         if made is None:
             raise StopUser
-        self._id: str = made["id"]
-        self._said = 0
-        self._known.append(self._id)
-        # So that bursts of sessions that began together do not come together for ever.
-        self._quiet(random.random())
+        self._talk = Talk(made["id"])
+        self._path = f"/sessions/{made['id']}"
+        talks_of(self.environment).append(self._talk)
+        self.remember(made["id"])
+        # As if it had gone on for ever: the share that talks at any time does so now, the others are quiet. Else
+        # the beginning of a run would ask for more than all that comes after.
+        if random.random() >= self.plan.active_share:
+            self._quiet()
 
     @task
     def burst(self) -> None:
         """Resume, talk, suspend, be quiet."""
-        resumed = self.ask("POST", f"/sessions/{self._id}/resume", "/sessions/{id}/resume", {"entries": 50})
+        resumed = self.ask("POST", f"{self._path}/resume", "/sessions/{id}/resume", {"entries": 50})
         if resumed is not None:
             self._check(resumed["session"]["entry_count"])
             for _ in range(self.plan.burst_turns):
                 self._turn()
                 gevent.sleep(random.expovariate(1 / self.plan.turn_seconds))
-            self.ask("GET", f"/sessions/{self._id}?entries=10", "/sessions/{id}")
-            self.ask("POST", f"/sessions/{self._id}/suspend", "/sessions/{id}/suspend", {})
-        self._quiet(1.0)
+            self.ask("GET", f"{self._path}?entries=10", "/sessions/{id}")
+            self.ask("POST", f"{self._path}/suspend", "/sessions/{id}/suspend", {})
+        self._quiet()
 
     def _turn(self) -> None:
         """What the caller said and what was answered, as a bridge writes them: one append, repeatable by its ids."""
+        turn = self._talk.begin()
         entries = [
-            {
-                "type": "message",
-                "role": role,
-                "content": random.choice(LINES),
-                "id": f"{role}-{self._said}-{time.time_ns()}",
-            }
-            for role in ("user", "assistant")
+            {"type": "message", "role": role, "content": random.choice(LINES), "id": id}
+            for role, id in zip(("user", "assistant"), ids_of(turn), strict=True)
         ]
-        if self.ask("POST", f"/sessions/{self._id}/entries", "/sessions/{id}/entries", {"entries": entries}):
-            self._said += len(entries)
+        if self.ask("POST", f"{self._path}/entries", "/sessions/{id}/entries", {"entries": entries}) is not None:
+            self._talk.acknowledged(turn)
 
     def _check(self, counted: int) -> None:
         """The count has what others wrote as well: it may be more than this user knows of, never less."""
-        if counted < self._said:
-            self.fault("entries that were acknowledged", f"{self._said} acknowledged, {counted} there")
+        said = self._talk.promised
+        if counted < said:
+            self.fault("entries that were acknowledged", f"{said} acknowledged, {counted} there")
 
-    def _quiet(self, share: float) -> None:
-        gevent.sleep(random.expovariate(1 / max(self.plan.quiet_seconds * share, 0.001)))
+    def _quiet(self) -> None:
+        gevent.sleep(random.expovariate(1 / max(self.plan.quiet_seconds, 0.001)))
 
 
-class Agent(_Person):
+def talks_of(environment: Any) -> list[Talk]:
+    """What all conversations of a run have said."""
+    return vars(environment).setdefault("talks", [])
+
+
+class Agent(Person):
     """Joins a running conversation, catches up, takes the floor, speaks, leaves."""
 
     weight = 1
@@ -179,8 +121,8 @@ class Agent(_Person):
         self.ask("DELETE", f"{path}/participants/{pid}", "/sessions/{id}/participants/{pid}")
 
 
-class Listener(_Person):
-    """Follows one session's feed and counts that no entry is left out."""
+class Listener(Person):
+    """Follows one session's feed and counts that no entry is left out, also where it had to come back."""
 
     weight = 1
     wait_time = between(0.5, 2)
@@ -191,30 +133,54 @@ class Listener(_Person):
     def follow(self) -> None:
         """Follow for a while, then come back to another session."""
         session = self.one_of_the_known()
-        headers = {"Authorization": self._authorization}
-        name = "/sessions/{id}/events"
-        with self.client.get(
-            f"/sessions/{session}/events?after=0", name=name, headers=headers, stream=True, catch_response=True
-        ) as answer:
-            if answer.status_code != 200:
-                answer.failure(f"{answer.status_code}")
+        until = time.monotonic() + LISTEN_SECONDS
+        last, tries = 0, 0
+        while True:
+            tries += 1
+            address = self.addresses.of(self.number)
+            before = last
+            last, wrong = self._read(address, session, last, until)
+            if wrong is None:
                 return
-            answer.success()
-            self._read(answer, name)
+            if last > before:
+                tries = 1  # something came: that stream was one that began
+            if wrong.remedy is None:
+                self.addresses.is_away(address)
+            pause = self.addresses.pause(tries, wrong.remedy, wrong.retry_after, 0.0)
+            if pause is None:
+                self.fault(EVENTS, wrong.what)
+                return
+            self.repeated(EVENTS)
+            gevent.sleep(pause)
 
-    def _read(self, answer: Any, name: str) -> None:
-        """Entries in order, each once, until the time is over."""
-        last = 0
-        with gevent.Timeout(LISTEN_SECONDS, False):
+    def _read(self, address: str, session: str, last: int, until: float) -> tuple[int, Wrong | None]:
+        """Entries after `last`, each once and in order, until the time is over: the last one, and what ended it."""
+        path = f"{address}/sessions/{session}/events?after={last}"
+        with self.client.get(path, name=EVENTS, headers=self.credential, stream=True, catch_response=True) as answer:
+            answer.success()  # what is wrong is counted where it is told
+            wrong = wrong_of(answer)
+            if wrong is not None:
+                return last, wrong
+            with gevent.Timeout(max(until - time.monotonic(), 0.001), False):
+                last = self._lines(answer, last)
+                return last, Wrong("the stream was cut")
+        return last, None
+
+    def _lines(self, answer: Any, last: int) -> int:
+        """The last entry of a stream that has ended."""
+        try:
             while line := answer.stream.readline(b"\n"):
                 if line.startswith(b"id:"):
                     seq = int(line[3:])
                     if seq != last + 1:
-                        self.fault(name, f"entry {seq} came after {last}")
+                        self.fault(EVENTS, f"entry {seq} came after {last}")
                     last = seq
+        except (OSError, HTTPConnectionClosed, HTTPParseError):
+            pass  # whoever sent it was killed
+        return last
 
 
-class Bridge(_Person):
+class Bridge(Person):
     """A call: attaches with a lease, writes small pieces as they come, sends partial words, hangs up."""
 
     weight = 1

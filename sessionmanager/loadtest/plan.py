@@ -26,7 +26,8 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     sessions: conversations held at the same time, each by a user of its own. spawn_per_second: how many begin a second.
     seconds: of the whole run, the beginning included. active_share: how many of them talk at a time.
-    turn_seconds: between two turns of one that talks. burst_turns: turns until it is quiet again.
+    turn_seconds: between two turns of one that talks. burst_turns: turns until it is quiet again. beside: for each
+    session, of agents that join, of listeners of the feed, of bridges in a call; at least one of each.
     """
 
     sessions: int
@@ -35,6 +36,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     active_share: float = 0.1
     turn_seconds: float = 3.0
     burst_turns: int = 10
+    beside: float = 0.01
     criteria: Criteria = Criteria()
 
     @property
@@ -52,14 +54,14 @@ class Plan(Struct, frozen=True, kw_only=True):
 PLANS: Final = {
     "100": Plan(sessions=100, spawn_per_second=20, seconds=60, active_share=0.5, burst_turns=5),
     "1000": Plan(sessions=1_000, spawn_per_second=50, seconds=180),
-    "10000": Plan(sessions=10_000, spawn_per_second=60, seconds=600),
+    # Few beside them: a bridge in a call asks as often as forty sessions, and two cores are for all, clients included.
+    "10000": Plan(sessions=10_000, spawn_per_second=60, seconds=600, beside=0.001),
 }
 """Profile → plan, by the sessions that are held at the same time."""
 
-BESIDE: Final = {"agents": 0.01, "listeners": 0.01, "bridges": 0.01}
-"""Other users for each session: agents that join, listeners of the feed, bridges in a call; at least one of each."""
+BESIDE: Final = ("agents", "listeners", "bridges")
 
 
 def users_of(plan: Plan) -> dict[str, int]:
     """How many users of each kind a plan asks for."""
-    return {"sessions": plan.sessions, **{kind: max(1, round(plan.sessions * share)) for kind, share in BESIDE.items()}}
+    return {"sessions": plan.sessions, **dict.fromkeys(BESIDE, max(1, round(plan.sessions * plan.beside)))}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from sessionmanager.loadtest.kept import Kept
 from sessionmanager.loadtest.plan import Criteria
 
-TOTAL = "Aggregated"
+TOTAL: Final = "Aggregated"
 """The name of locust's row over all others."""
+REPEATED: Final = "REPEATED"
+"""The type of a row of tries that no user heard of, because the next one did what was asked."""
 
 
 class Route(NamedTuple):
@@ -48,8 +51,10 @@ def routes_of(lines: Iterable[str]) -> list[Route]:
     ]
 
 
-def judge(criteria: Criteria, routes: Sequence[Route], memory: Mapping[str, Sequence[float]]) -> list[Verdict]:
-    """Every criterion with what was found. memory: serving process → bytes, a sample a second.
+def judge(
+    criteria: Criteria, routes: Sequence[Route], memory: Mapping[str, Sequence[float]], kept: Kept
+) -> list[Verdict]:
+    """Every criterion with what was found. memory: process that served at the end → bytes, a sample a second.
 
     A run that measured nothing fails: it has shown nothing.
     """
@@ -61,7 +66,8 @@ def judge(criteria: Criteria, routes: Sequence[Route], memory: Mapping[str, Sequ
         Verdict("failed requests", f"{share:.4%}", f"{criteria.error_share_max:.4%}", share <= criteria.error_share_max)
     ]
     for route in routes:
-        if route is not total and route.requests >= criteria.samples_min:
+        is_call = route is not total and not route.name.startswith(REPEATED)
+        if is_call and route.requests >= criteria.samples_min:
             passed = route.p99 <= criteria.p99_ms_max
             found.append(
                 Verdict(f"p99 of {route.name}", f"{route.p99:.0f} ms", f"{criteria.p99_ms_max:.0f} ms", passed)
@@ -72,7 +78,16 @@ def judge(criteria: Criteria, routes: Sequence[Route], memory: Mapping[str, Sequ
             found.append(
                 Verdict(f"memory of {process}", f"× {grown:.2f}", f"× {criteria.memory_growth_max:.2f}", passed)
             )
-    return found
+    return [*found, _kept(kept)]
+
+
+def _kept(kept: Kept) -> Verdict:
+    faults = ((kept.lost, "lost"), (kept.doubled, "doubled"), (kept.unread, "sessions not read"))
+    wrong = [f"{len(each)} {what}" for each, what in faults if each]
+    there = f"{kept.entries:,} of {kept.sessions:,} sessions"
+    return Verdict(
+        "acknowledged entries", ", ".join([there, *wrong]), "each there once", not wrong and kept.sessions > 0
+    )
 
 
 def growth(samples: Sequence[float]) -> float | None:

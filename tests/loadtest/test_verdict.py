@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from sessionmanager.loadtest.kept import Kept
 from sessionmanager.loadtest.plan import PLANS, Criteria, users_of
 from sessionmanager.loadtest.verdict import Route, growth, judge, routes_of
 
@@ -18,8 +21,13 @@ CSV = (
 FINE = [Route("POST /sessions", 200, 0, 5, 30, 40), Route("Aggregated", 200, 0, 5, 30, 40)]
 
 
-def missed(routes: list[Route], memory: dict[str, list[float]] | None = None, **criteria: float) -> list[str]:
-    return [each.what for each in judge(Criteria(**criteria), routes, memory or {}) if not each.passed]
+KEPT = Kept(sessions=2, entries=40)
+
+
+def missed(
+    routes: list[Route], memory: dict[str, list[float]] | None = None, kept: Kept = KEPT, **criteria: Any
+) -> list[str]:
+    return [each.what for each in judge(Criteria(**criteria), routes, memory or {}, kept) if not each.passed]
 
 
 def test_rows_are_read_as_locust_writes_them() -> None:
@@ -42,6 +50,23 @@ def test_one_failed_request_is_one_too_many() -> None:
 def test_a_slow_route_fails_by_name_and_a_rare_one_is_not_judged() -> None:
     slow, rare = Route("GET /sessions/{id}", 100, 0, 10, 251, 300), Route("GET /stats", 99, 0, 10, 900, 900)
     assert missed([slow, rare, *FINE]) == ["p99 of GET /sessions/{id}"]
+
+
+def test_tries_that_no_user_heard_of_are_neither_failures_nor_slow_calls() -> None:
+    assert missed([Route("REPEATED /sessions/{id}/entries", 500, 0, 9_000, 10_000, 10_000), *FINE]) == []
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        Kept(sessions=2, entries=40, lost=["call-1 user-3"]),
+        Kept(sessions=2, entries=40, doubled=["call-1 user-3"]),
+        Kept(sessions=2, entries=40, unread=["call-1 tier-unavailable"]),
+        Kept(),
+    ],
+)
+def test_a_run_passes_only_if_all_that_was_acknowledged_was_read_back_and_found_once(kept: Kept) -> None:
+    assert missed(FINE, kept=kept) == ["acknowledged entries"]
 
 
 def test_memory_that_grows_in_the_second_half_fails() -> None:

@@ -38,7 +38,9 @@ STAND_IN: Final = Path(__file__).parent / "mongo"
 STAND_IN_FILES: Final = ("pom.xml", "StandIn.java")
 BUILDS_SECONDS: Final = 1_200.0
 """For everything that is installed and built, together."""
-JAVA: Final = ("java", "-Xmx768m", "-XX:+UseSerialGC")
+JAVA: Final = ("java", "-Xmx4g", "-XX:+UseG1GC")
+"""A bound, not what it takes: 10,000 conversations of `make load` fill a gigabyte, and a collector that stops the world
+to clean that up would be measured in the place of the service."""
 TAIL_LINES: Final = 12
 
 
