@@ -19,8 +19,10 @@ from sessionmanager.bridges.base.calling import Desk
 from sessionmanager.bridges.base.conversation import Conversation, setup_of
 from sessionmanager.bridges.base.parts import Parts
 from sessionmanager.bridges.base.tasks import Tasks
+from sessionmanager.bridges.caller.halves import Halves
 from sessionmanager.bridges.carrier import AgreesLater, Arrival, Call, Line, Over
 from sessionmanager.bridges.functions import Functions
+from sessionmanager.bridges.metrics import BridgeMetrics
 from sessionmanager.bridges.options import BridgeOptions
 from sessionmanager.bridges.upstream import Model
 from sessionmanager.client.aio import AsyncClient
@@ -57,6 +59,11 @@ class Bridge:
         return self._count
 
     @property
+    def metrics(self) -> BridgeMetrics:
+        """What it counts, and the page that shows it."""
+        return self.parts.counts
+
+    @property
     def pending(self) -> int:
         """Appends that the service does not have yet."""
         return self.parts.outbox.pending
@@ -80,16 +87,22 @@ class Bridge:
         try:
             if arrival.conversation is not None:
                 await self._supersede(arrival.conversation)
-            seat = await attach(parts.client, arrival, parts.options, parts.instance)
+            with parts.counts.attaching(arrival.gateway) as attaching:
+                seat = await attach(parts.client, arrival, parts.options, parts.instance)
+                attaching.resumed = seat.resumed
             await self._supersede(seat.session_id)
             if isinstance(line, AgreesLater):
                 line.agreed(seat.media_format)
             setup = setup_of(parts.options.setup, line, parts.model, parts.desk.functions.tools)
-            call = Conversation(parts, arrival, seat, line, setup)
+            half = None if setup.media is None else parts.halves.take(seat.session_id)
+            if half is not None:
+                parts.counts.half("heard")
+            call = Conversation(parts, arrival, seat, line, setup, half)
             self._calls[seat.session_id] = call
             try:
-                async with call.running():
-                    yield call
+                with parts.counts.holding(arrival.gateway):
+                    async with call.running():
+                        yield call
             finally:
                 if self._calls.get(seat.session_id) is call:
                     del self._calls[seat.session_id]
@@ -98,6 +111,7 @@ class Bridge:
 
     async def stop(self) -> None:
         """Let go of every call, so that it is resumed elsewhere; what was said is written down."""
+        self.parts.halves.stop()
         calls = tuple(self._calls.values())
         for call in calls:
             call.finish(Over("line-lost", "the bridge stops"))
@@ -119,20 +133,30 @@ def _on_dead(letter: DeadLetter) -> None:
 
 @asynccontextmanager
 async def open_bridge(
-    client: AsyncClient, model: Model, *, functions: Functions | None = None, options: BridgeOptions | None = None
+    client: AsyncClient,
+    model: Model,
+    *,
+    functions: Functions | None = None,
+    options: BridgeOptions | None = None,
+    metrics: BridgeMetrics | None = None,
 ) -> AsyncGenerator[Bridge]:
     """A bridge that takes calls until it is left; calls that it still has then are let go of, and may be resumed
     elsewhere.
 
-    client: with a token of the role `bridge`. Raises OutboxInUse: another process has the outbox's file.
+    client: with a token of the role `bridge`. metrics: where it counts; None = in one of its own. Raises OutboxInUse:
+    another process has the outbox's file.
     """
     options = options or BridgeOptions()
     async with AsyncExitStack() as stack:
         outbox = await stack.enter_async_context(_outbox(client, options))
+        counts = metrics or BridgeMetrics()
+        counts.watch_outbox(lambda: outbox.pending)
+        halves = Halves(options.half_seconds, options.return_seconds, lambda: counts.half("forgotten"))
+        stack.callback(halves.close)
         tasks = Tasks()
         stack.push_async_callback(tasks.close)
         desk = Desk(functions or Functions(), outbox, tasks)
-        bridge = Bridge(Parts(client, outbox, model, options, desk, tasks, uuid.uuid4().hex))
+        bridge = Bridge(Parts(client, outbox, model, options, desk, tasks, halves, counts, uuid.uuid4().hex))
         try:
             yield bridge
         finally:

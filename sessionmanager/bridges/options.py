@@ -27,7 +27,10 @@ class BridgeOptions(Struct, frozen=True, kw_only=True):
     context_entries, context_tokens: how much of the history a model is told. mirror_seconds: how long the service may
     take to tell that history before what is remembered here is used instead. keys_seconds: keys pressed are told to the
     model as a message after `#` or so much silence; None = they are only written down. ends_session: whether the end of
-    the call ends the conversation. hears: makes what listens for the caller, where the model does not.
+    the call ends the conversation. half_seconds: how long a sentence that was cut off with its line is kept for the
+    caller to come back to this process. return_seconds: who is not back by then has come back elsewhere, if at all, and
+    the words of that sentence are written down in its place. hears: makes what listens for the caller, where the model
+    does not.
     """
 
     setup: Setup = Setup()
@@ -47,4 +50,6 @@ class BridgeOptions(Struct, frozen=True, kw_only=True):
     mirror_seconds: float = 0.5
     keys_seconds: float | None = 2.0
     ends_session: bool = False
+    half_seconds: float = 60.0
+    return_seconds: float = 1.0
     hears: MakeVoiceActivity | None = None

@@ -52,8 +52,8 @@ def check_handler(handler: Handler) -> None:
             raise TypeError(f"{type(handler).__name__}.{name} must be an `async def`")
 
 
-class Calls:
-    """Calls handlers. errors: how many raised or took too long."""
+class HandlerRuns:
+    """Runs the methods of handlers. errors: how many raised or took too long."""
 
     def __init__(self) -> None:
         self.errors = 0

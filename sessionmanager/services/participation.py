@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 from sessionmanager.errors import Erased, SessionManagerError
 from sessionmanager.services.config import ServiceConfig
 from sessionmanager.services.credentials import SessionToken
-from sessionmanager.services.handler import OVER, Calls, Handler, LeaveReason, where
+from sessionmanager.services.handler import OVER, Handler, HandlerRuns, LeaveReason, where
 from sessionmanager.services.inbox import Inbox
 from sessionmanager.services.session import ServiceSession
 from sessionmanager.wire.answers import Entry
@@ -40,7 +40,7 @@ class Hands(NamedTuple):
 
     handler: Handler
     config: ServiceConfig
-    calls: Calls
+    runs: HandlerRuns
 
 
 def is_written(entry: Entry) -> bool:
@@ -129,7 +129,7 @@ class Participation:
             while (entry := await self._inbox.get()) is not None:
                 work = self._hands.handler.on_message(self.session, entry)
                 seconds = self._hands.config.message_seconds
-                self._current = asyncio.create_task(self._hands.calls.run("on_message", self.session.id, work, seconds))
+                self._current = asyncio.create_task(self._hands.runs.run("on_message", self.session.id, work, seconds))
                 await asyncio.wait([self._current])
                 self._current = None
         finally:
@@ -146,7 +146,7 @@ class Participation:
 
     async def _call(self, name: str, seconds: float, *more: LeaveReason) -> bool:
         work = getattr(self._hands.handler, name)(self.session, *more)
-        return await self._hands.calls.run(name, self.session.id, work, seconds)
+        return await self._hands.runs.run(name, self.session.id, work, seconds)
 
     # -- beside it
 

@@ -14,24 +14,39 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from sessionmanager.client import AsyncClient
+from sessionmanager.running.small_server import Server, listen
 from sessionmanager.services.config import ServiceConfig
 from sessionmanager.services.credentials import open_client
 from sessionmanager.services.handler import Handler, check_handler
 from sessionmanager.services.registration import Registration
-from sessionmanager.services.server import STOP_SECONDS, Server, listen, make_app
+from sessionmanager.services.server import make_app
 from sessionmanager.services.sessions import Sessions
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+CONNECTIONS_MAX: Final = 256
+STOP_SECONDS: Final = 5
 
 
 class Service:
     """A service that runs. endpoint: where the manager finds it. client: speaks with the service's own credential."""
 
-    def __init__(self, endpoint: str, client: AsyncClient, sessions: Sessions, registration: Registration) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        client: AsyncClient,
+        sessions: Sessions,
+        registration: Registration,
+        *,
+        serving: asyncio.Task[None],
+        registering: asyncio.Task[None],
+    ) -> None:
+        """serving, registering: what `wait` looks after."""
         self.endpoint = endpoint
         self.client = client
         self.sessions = sessions
         self._registration = registration
+        self._serving = serving
+        self._registering = registering
 
     @property
     def is_registered(self) -> bool:
@@ -58,13 +73,6 @@ class Service:
             await self._serving
             raise RuntimeError("the server of the service has ended")
 
-    _serving: asyncio.Task[None]
-    _registering: asyncio.Task[None]
-
-    def attend(self, serving: asyncio.Task[None], registering: asyncio.Task[None]) -> None:
-        """What `wait` looks after."""
-        self._serving, self._registering = serving, registering
-
 
 async def _set(stop: asyncio.Event) -> None:
     await stop.wait()
@@ -77,22 +85,21 @@ async def open_service(handler: Handler, config: ServiceConfig) -> AsyncGenerato
     Raises TypeError: a method of the handler is no coroutine. OSError: it cannot listen there.
     """
     check_handler(handler)
-    door = listen(config)
+    door = listen(config.host, config.port)
     endpoint = config.endpoint_at(door.getsockname()[1])
     async with open_client(config) as client:
         sessions = Sessions(client, handler, config)
         registration = Registration(client, config, endpoint, lambda: sessions.load, sessions.lost_touch)
-        server = Server(make_app(sessions, registration, config))
+        app = make_app(sessions, registration, config)
+        server = Server(app, connections_max=CONNECTIONS_MAX, stop_seconds=STOP_SECONDS)
         serving = asyncio.create_task(server.serve(sockets=[door]), name="server of the service")
         try:
             listening = asyncio.create_task(_set(server.listening))
             await asyncio.wait([listening, serving], return_when=asyncio.FIRST_COMPLETED)
             listening.cancel()
             registering = asyncio.create_task(registration.run(), name="registration of the service")
-            service = Service(endpoint, client, sessions, registration)
-            service.attend(serving, registering)
             try:
-                yield service
+                yield Service(endpoint, client, sessions, registration, serving=serving, registering=registering)
             finally:
                 await _stop(sessions, registration, registering)
         finally:

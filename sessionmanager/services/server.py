@@ -1,16 +1,12 @@
-"""The server of a service: `POST /join-room` and `GET /health`, bounded in bytes, time and connections."""
+"""The doors of a service: `POST /join-room` and `GET /health`, bounded in bytes and time."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
-import socket
-from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Final
 
 import msgspec
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -25,11 +21,6 @@ from sessionmanager.services.sessions import NotLetIn, Sessions
 
 BODY_BYTES_MAX: Final = 64 * 1024
 BODY_SECONDS: Final = 5.0
-HEADER_BYTES_MAX: Final = 32 * 1024
-CONNECTIONS_MAX: Final = 256
-BACKLOG: Final = 256
-KEEP_ALIVE_SECONDS: Final = 15
-STOP_SECONDS: Final = 5
 RETRY_AFTER_SECONDS: Final = "5"
 _requests: Final = msgspec.json.Decoder(JoinRequest)
 
@@ -130,43 +121,3 @@ async def _body(request: Request) -> bytes:
 def _json(status: int, body: JoinResponse | HealthResponse) -> Response:
     headers = {"cache-control": "no-store"}
     return Response(msgspec.json.encode(body), status, media_type="application/json", headers=headers)
-
-
-def listen(config: ServiceConfig) -> socket.socket:
-    """A socket that listens where the configuration says. Raises OSError."""
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    return socket.create_server((config.host, config.port), family=family, backlog=BACKLOG)
-
-
-class Server(uvicorn.Server):
-    """uvicorn's server, without its signal handlers: whoever runs the service stops it. listening: set once it does."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                http="h11",  # the one of its parsers that bounds headers
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                backlog=BACKLOG,
-                limit_concurrency=CONNECTIONS_MAX,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=STOP_SECONDS,
-                h11_max_incomplete_event_size=HEADER_BYTES_MAX,
-            )
-        )
-
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
-        self.listening.set()
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        """None."""
-        yield

@@ -10,7 +10,7 @@ from sessionmanager.client import AsyncClient, AsyncParticipant
 from sessionmanager.errors import Erased, Forbidden, NotFound, SessionManagerError, Unauthenticated
 from sessionmanager.services.config import ServiceConfig
 from sessionmanager.services.credentials import SessionToken
-from sessionmanager.services.handler import Calls, Handler
+from sessionmanager.services.handler import Handler, HandlerRuns
 from sessionmanager.services.models import JoinRequest, JoinResponse
 from sessionmanager.services.participation import Hands, Participation
 from sessionmanager.services.session import ServiceSession
@@ -42,8 +42,8 @@ class Sessions:
     def __init__(self, client: AsyncClient, handler: Handler, config: ServiceConfig) -> None:
         self._client = client
         self._config = config
-        self._calls = Calls()
-        self._hands = Hands(handler, config, self._calls)
+        self._runs = HandlerRuns()
+        self._hands = Hands(handler, config, self._runs)
         self._all: dict[str, Participation] = {}
         self._tasks: dict[Participation, asyncio.Task[None]] = {}
         self._stopped: tuple[Participation, ...] = ()
@@ -66,7 +66,7 @@ class Sessions:
 
     @property
     def handler_errors(self) -> int:
-        return self._calls.errors
+        return self._runs.errors
 
     def get(self, session_id: str) -> ServiceSession | None:
         """A session that it takes part in."""

@@ -6,7 +6,7 @@ and PCM at any rate carry it. Silence is no byte of any text. Nobody would like 
 
 from __future__ import annotations
 
-from itertools import groupby
+import re
 from typing import Final
 
 from sessionmanager.bridges.media.convert import Converter, silence
@@ -16,6 +16,7 @@ CHAR_MS: Final = 40
 """Twenty-five letters a second: a quick speaker."""
 _CHAR: Final = RAW_MULAW.size_of(CHAR_MS)
 _SILENT: Final = frozenset((0x7F, 0xFF))
+_RUN: Final = re.compile(rb"(.)\1*", re.DOTALL)
 
 
 def speech(text: str, media: MediaFormat) -> bytes:
@@ -38,10 +39,9 @@ def words_in(sound: bytes, media: MediaFormat) -> str:
     """The text of a sound; a silence within it is passed over, half a letter at an end is none."""
     plain = sound if media.name == RAW_MULAW.name else Converter(media, RAW_MULAW).push(sound)
     found = bytearray()
-    for byte, run in groupby(plain):
-        count = sum(1 for _ in run)
-        if byte not in _SILENT:
-            found += bytes((byte,)) * round(count / _CHAR)
+    for run in _RUN.finditer(plain):
+        if run[1][0] not in _SILENT:
+            found += run[1] * round(len(run[0]) / _CHAR)
     return found.decode("utf-8", "replace")
 
 

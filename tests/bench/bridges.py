@@ -22,6 +22,7 @@ from sessionmanager.bridges.realtime.connection import RealtimeModel
 from sessionmanager.bridges.upstream import Connection, Identity, Model, ModelEvent, Setup, Skipped, Sound
 from sessionmanager.client import AsyncClient
 from sessionmanager.simulate.realtime.server import SimulatedModel, open_model
+from tests.bench import reattach
 from tests.bench.corpus import Dialogue
 from tests.bench.embedded import scratch
 from tests.bench.rows import Plan, Row, row
@@ -94,7 +95,7 @@ class NoLine:
 
 def rows(plan: Plan) -> list[Row]:
     with scratch() as folder, service(folder / "data") as server:
-        return asyncio.run(_rows(plan, server))
+        return [*asyncio.run(_rows(plan, server)), *reattach.rows(plan)]
 
 
 async def _rows(plan: Plan, server: Server) -> list[Row]:

@@ -8,10 +8,11 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 from tests.bridges.carriers import TOKEN
 from tests.bridges.rig import Rig
+from tests.support.balancer import Balancer
 from tests.support.house import ROOT
 
 START_SECONDS: Final = 60
@@ -52,51 +53,22 @@ async def replica(calls: Rig, environ: Mapping[str, str]) -> AsyncGenerator[Repl
         await process.wait()
 
 
-class Balancer:
-    """Connects to the first replica that answers. port: where it listens."""
+class Balanced(NamedTuple):
+    """Bridges behind one address."""
 
-    def __init__(self) -> None:
-        self.replicas: list[Replica] = []
-        self.accepted = 0
-        self.port = 0
+    balancer: Balancer
+    replicas: list[Replica]
 
     @property
     def url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/audiocodes"
-
-    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.accepted += 1
-        try:
-            for one in self.replicas:
-                with suppress(OSError):
-                    there = await asyncio.open_connection("127.0.0.1", one.port)
-                    await asyncio.gather(_pump(reader, there[1]), _pump(there[0], writer))
-                    return
-        finally:
-            writer.transport.abort()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-    except OSError:
-        pass
-    finally:
-        # A killed process is seen by the carrier at once, as its machine's kernel would tell it.
-        writer.transport.abort()
+        return f"{self.balancer.address.replace('http', 'ws')}/audiocodes"
 
 
 @asynccontextmanager
-async def balanced(calls: Rig, count: int, environ: Mapping[str, str]) -> AsyncGenerator[Balancer]:
-    """So many replicas behind one address."""
-    balancer = Balancer()
-    server = await asyncio.start_server(balancer.handle, "127.0.0.1", 0)
+async def balanced(calls: Rig, count: int, environ: Mapping[str, str]) -> AsyncGenerator[Balanced]:
+    """So many replicas behind one address: calls go to the first that answers."""
     async with AsyncExitStack() as stack:
-        stack.callback(server.close)
-        balancer.port = server.sockets[0].getsockname()[1]
-        balancer.replicas = list(
-            await asyncio.gather(*(stack.enter_async_context(replica(calls, environ)) for _ in range(count)))
-        )
-        yield balancer
+        replicas = await asyncio.gather(*(stack.enter_async_context(replica(calls, environ)) for _ in range(count)))
+        addresses = [f"http://127.0.0.1:{one.port}" for one in replicas]
+        balancer = await stack.enter_async_context(Balancer(addresses, probes=False).balancing())
+        yield Balanced(balancer, replicas)

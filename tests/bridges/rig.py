@@ -35,7 +35,8 @@ SCRIPT = Script(
         Turn("Thank you.", (Say("You are welcome."),)),
     ]
 )
-OPTIONS = BridgeOptions(greeting="Greet the caller.", note_seconds=0.2)
+OPTIONS = BridgeOptions(greeting="Greet the caller.", note_seconds=0.2, return_seconds=60.0)
+"""Callers come back in time, however slow the machine is."""
 
 
 class Rig:

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import uvicorn
 from starlette.types import ASGIApp
 
-from tests.bridges.asgi_socket import until
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self):
-        yield
+from sessionmanager.running.small_server import Server, listen
 
 
 class Serving:
@@ -26,27 +17,21 @@ class Serving:
 
     gate: Any = None
 
-    def __init__(self, server: _Server, door: socket.socket, task: asyncio.Task[None]) -> None:
-        self._server = server
-        self._door = door
-        self._task = task
-        self.port: int = door.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.ws_url = f"ws://127.0.0.1:{self.port}"
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.ws_url = f"ws://127.0.0.1:{port}"
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, port: int = 0) -> AsyncIterator[Serving]:
+async def serving(app: ASGIApp, port: int = 0) -> AsyncGenerator[Serving]:
     """port: 0 = a free one."""
-    door = socket.create_server(("127.0.0.1", port), backlog=256)
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", ws="websockets-sansio", timeout_graceful_shutdown=1
-    )
-    server = _Server(config)
+    door = listen("127.0.0.1", port)
+    server = Server(app, connections_max=4096, stop_seconds=1, ws="websockets-sansio")
     task = asyncio.create_task(server.serve(sockets=[door]))
     try:
-        await until(lambda: server.started, "the server")
-        yield Serving(server, door, task)
+        await server.listening.wait()
+        yield Serving(door.getsockname()[1])
     finally:
         server.should_exit = True
         await asyncio.wait([task], timeout=10)

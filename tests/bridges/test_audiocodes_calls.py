@@ -15,8 +15,11 @@ from sessionmanager.simulate.calling.caller import GaveUp
 from sessionmanager.simulate.calling.script import Drop, HangUp, Hold, Listen, Press, Say
 from tests.bridges.carriers import TOKEN, audiocodes, cut_off, heard_after, play, vaic
 from tests.bridges.rig import ANSWER, BALANCE, GREETING, Rig, rig, until
+from tests.support.left_out import FULL, share
 
 pytestmark = pytest.mark.contract
+
+SPOKEN = [name for name in FORMATS if not name.endswith("alaw")]
 
 THANKS = "Thank you."
 WELCOME = "You are welcome."
@@ -42,7 +45,7 @@ async def test_a_call_is_greeted_answered_and_hung_up_by_the_caller(calls: Rig) 
         assert session["external_ids"] == {"audiocodes_conversation_id": "call-1"}
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if not name.endswith("alaw")])
+@pytest.mark.parametrize("name", share(SPOKEN, quick=("raw/mulaw", "wav/lpcm16")))
 async def test_every_media_format_carries_the_call_both_ways(calls: Rig, name: str) -> None:
     options = VaicOptions(token=TOKEN, pace=4.0, supported=(name,), stop_cuts=False)
     async with audiocodes(calls) as (served, _), vaic(served, options=options) as phone:
@@ -134,6 +137,7 @@ async def test_a_resume_of_an_ended_conversation_is_told_and_hung_up(calls: Rig)
                 pass
 
 
+@FULL
 async def test_sixty_four_calls_at_once_each_hear_their_own_bot(calls: Rig) -> None:
     options = VaicOptions(token=TOKEN, pace=2.0, supported=("raw/mulaw",), answer_seconds=60, stop_cuts=False)
 

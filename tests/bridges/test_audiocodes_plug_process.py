@@ -16,16 +16,16 @@ import pytest
 from sessionmanager.simulate.audiocodes.phone import VaicCall, dial
 from sessionmanager.simulate.calling.script import HangUp, Hold, Listen, Say
 from tests.bridges.carriers import VAIC, play
+from tests.bridges.conftest import CameBack
 from tests.bridges.plug_functions import FOLDER
-from tests.bridges.replicas import Balancer, balanced
+from tests.bridges.replicas import Balanced, balanced
 from tests.bridges.rig import ANSWER, BALANCE, GREETING, Rig, rig, until
+from tests.support.left_out import FULL
 
 pytestmark = pytest.mark.fault
 
 THANKS = "Thank you."
 WELCOME = "You are welcome."
-RESUME_SECONDS = 1.0
-"""What is promised; a machine that is busy with other tests is given five times as much here."""
 ID = "call-1"
 
 
@@ -36,36 +36,33 @@ async def calls() -> AsyncIterator[Rig]:
 
 
 @asynccontextmanager
-async def called(calls: Rig, folder: Path) -> AsyncGenerator[tuple[VaicCall, Balancer]]:
+async def called(calls: Rig, folder: Path) -> AsyncGenerator[tuple[VaicCall, Balanced]]:
     """A call that the first of two processes has answered and greeted."""
-    async with balanced(calls, 2, {FOLDER: str(folder)}) as balancer, dial(balancer.url, VAIC, ID) as phone:
+    async with balanced(calls, 2, {FOLDER: str(folder)}) as bridges, dial(bridges.url, VAIC, ID) as phone:
         assert await play(phone, Listen()) == [("bot", GREETING)]
         await calls.wait_said(ID, [("assistant", GREETING)])
-        yield phone, balancer
+        yield phone, bridges
 
 
-async def came_back(phone: VaicCall) -> None:
-    await until(lambda: phone.resumes == 1)
-    assert max(phone.resume_seconds) < 5 * RESUME_SECONDS
-
-
+@FULL
 async def test_killed_before_the_call_is_accepted(calls: Rig, tmp_path: Path) -> None:
-    async with balanced(calls, 2, {FOLDER: str(tmp_path)}) as balancer:
-        phone = VaicCall(balancer.url, VAIC, ID)
+    async with balanced(calls, 2, {FOLDER: str(tmp_path)}) as bridges:
+        phone = VaicCall(bridges.url, VAIC, ID)
         running = asyncio.create_task(phone.run())
-        await until(lambda: balancer.accepted == 1)
-        balancer.replicas[0].kill()
+        await until(lambda: bridges.balancer.accepted == 1)
+        bridges.replicas[0].kill()
         await asyncio.wait_for(phone.answered(), 30)
         assert (await play(phone, Listen(), Say(THANKS), Listen(), HangUp()))[-1] == ("bot", WELCOME)
         await running
         await calls.wait_said(ID, [("assistant", GREETING), ("user", THANKS), ("assistant", WELCOME)])
 
 
-async def test_killed_while_the_user_speaks(calls: Rig, tmp_path: Path) -> None:
-    async with called(calls, tmp_path) as (phone, balancer):
+@FULL
+async def test_killed_while_the_user_speaks(calls: Rig, tmp_path: Path, came_back: CameBack) -> None:
+    async with called(calls, tmp_path) as (phone, bridges):
         half = asyncio.create_task(phone.say("What is my"))
         await asyncio.sleep(0.05)
-        balancer.replicas[0].kill()
+        bridges.replicas[0].kill()
         await came_back(phone)
         half.cancel()
         await play(phone, Say(THANKS), Listen(), HangUp())
@@ -75,12 +72,12 @@ async def test_killed_while_the_user_speaks(calls: Rig, tmp_path: Path) -> None:
         assert said[-1][0] == "assistant"
 
 
-async def test_killed_while_the_bot_speaks(calls: Rig, tmp_path: Path) -> None:
-    async with called(calls, tmp_path) as (phone, balancer):
+async def test_killed_while_the_bot_speaks(calls: Rig, tmp_path: Path, came_back: CameBack) -> None:
+    async with called(calls, tmp_path) as (phone, bridges):
         await play(phone, Say(BALANCE))
         await phone.ear.until_words()
         await asyncio.sleep(1.2)
-        balancer.replicas[0].kill()
+        bridges.replicas[0].kill()
         await came_back(phone)
         before = phone.ear.take_lines()
         told = await play(phone, Listen(), Say(THANKS), Listen(), HangUp())
@@ -93,12 +90,12 @@ async def test_killed_while_the_bot_speaks(calls: Rig, tmp_path: Path) -> None:
         assert heard.endswith("to be paid this month.")
 
 
-async def test_killed_inside_a_function_call(calls: Rig, tmp_path: Path) -> None:
-    async with called(calls, tmp_path) as (phone, balancer):
+async def test_killed_inside_a_function_call(calls: Rig, tmp_path: Path, came_back: CameBack) -> None:
+    async with called(calls, tmp_path) as (phone, bridges):
         await play(phone, Say("Look it up."))
         said = [("assistant", GREETING), ("user", "Look it up."), ("call", "look_up")]
         await calls.wait_said(ID, said)
-        balancer.replicas[0].kill()
+        bridges.replicas[0].kill()
         await came_back(phone)
         (tmp_path / "go-on").touch()
         assert await play(phone, Listen(), HangUp()) == [("bot", "It was found.")]
@@ -107,11 +104,12 @@ async def test_killed_inside_a_function_call(calls: Rig, tmp_path: Path) -> None
         await calls.wait_said(ID, [*said, ("output", {"found": True}), ("assistant", "It was found.")])
 
 
-async def test_killed_on_hold(calls: Rig, tmp_path: Path) -> None:
-    async with called(calls, tmp_path) as (phone, balancer):
+@FULL
+async def test_killed_on_hold(calls: Rig, tmp_path: Path, came_back: CameBack) -> None:
+    async with called(calls, tmp_path) as (phone, bridges):
         holding = asyncio.create_task(play(phone, Hold(1.5)))
         await asyncio.sleep(0.4)
-        balancer.replicas[0].kill()
+        bridges.replicas[0].kill()
         await came_back(phone)
         await holding
         assert (await play(phone, Say(THANKS), Listen(), HangUp()))[-1] == ("bot", WELCOME)

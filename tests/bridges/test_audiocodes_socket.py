@@ -26,11 +26,6 @@ pytestmark = pytest.mark.unit
 
 
 @pytest.fixture
-def bridge() -> ShamBridge:
-    return ShamBridge()
-
-
-@pytest.fixture
 async def vaic(bridge: ShamBridge) -> AsyncIterator[AsgiSocket]:
     async with connect(make_app(bridge), PATH) as socket:
         yield socket

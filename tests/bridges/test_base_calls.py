@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import product
 from typing import Any
 
 import pytest
@@ -11,11 +12,14 @@ import pytest
 from sessionmanager.bridges.bridge import Bridge
 from sessionmanager.bridges.carrier import NotSupported
 from sessionmanager.bridges.functions import Function, Invocation
-from sessionmanager.bridges.media.formats import RAW_LPCM16, RAW_LPCM16_24, RAW_MULAW, MediaFormat
+from sessionmanager.bridges.media.formats import FORMATS
 from sessionmanager.bridges.upstream import Setup
 from tests.bridges.rig import ANSWER, BALANCE, GREETING, Rig, eventually, phoning, rig, until
+from tests.support.left_out import share
 
 pytestmark = pytest.mark.contract
+
+SOUNDS = ("raw/mulaw", "raw/lpcm16", "raw/lpcm16_24")
 
 
 @pytest.fixture
@@ -69,11 +73,11 @@ async def test_a_bot_that_is_interrupted_is_silent_and_log_and_model_hold_what_w
         )
 
 
-@pytest.mark.parametrize("flavour", ["ga", "beta"])
-@pytest.mark.parametrize("media", [RAW_MULAW, RAW_LPCM16, RAW_LPCM16_24], ids=lambda media: media.name)
-async def test_both_generations_and_every_sound_make_the_same_call(
-    calls: Rig, flavour: Any, media: MediaFormat
-) -> None:
+@pytest.mark.parametrize(
+    ("sound", "flavour"), share(product(SOUNDS, ("ga", "beta")), quick=(("raw/mulaw", "ga"), ("raw/lpcm16", "beta")))
+)
+async def test_both_generations_and_every_sound_make_the_same_call(calls: Rig, flavour: Any, sound: str) -> None:
+    media = FORMATS[sound]
     async with (
         calls.bridge(flavour=flavour) as bridge,
         phoning(bridge, media=media, media_format=media.name, marks=False) as (phone, _),
@@ -238,7 +242,8 @@ async def test_with_the_call_the_conversation_ends_where_that_is_wanted(calls: R
     await eventually(calls.session, lambda session: session["status"] == "ended")
 
 
-async def test_sixty_four_calls_at_once_are_each_their_own(calls: Rig) -> None:
+@pytest.mark.parametrize("count", share((12, 64), quick=(12,)))
+async def test_many_calls_at_once_are_each_their_own(calls: Rig, count: int) -> None:
     async def one(bridge: Bridge, n: int) -> None:
         async with phoning(bridge, f"call-{n}", media=None, greets=True) as (phone, call):
             await call.say("Thank you.")
@@ -246,8 +251,8 @@ async def test_sixty_four_calls_at_once_are_each_their_own(calls: Rig) -> None:
             await call.hang_up("done")
 
     async with calls.bridge() as bridge:
-        await asyncio.gather(*(one(bridge, n) for n in range(64)))
-    for n in (0, 31, 63):
+        await asyncio.gather(*(one(bridge, n) for n in range(count)))
+    for n in (0, count // 2, count - 1):
         # The caller hung up while it was being read out, or before the first word.
         asked, *answered = await calls.said(f"call-{n}")
         assert asked == ("user", "Thank you.")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sessionmanager.bridges.base.backlog import BACKLOG_MS, UNSURE_MS, Backlog
 from sessionmanager.bridges.base.leg import reason_word
 from sessionmanager.bridges.base.playback import MARK_SECONDS, Playback, Utterance
+from sessionmanager.bridges.caller.backlog import BACKLOG_MS, BEFORE_MS, UNSURE_MS, Backlog
 from sessionmanager.bridges.functions import BadArguments, Function, Functions, arguments_of
 from sessionmanager.bridges.media.formats import RAW_LPCM16, RAW_MULAW
 from sessionmanager.bridges.voice_activity import Energy, VoiceState
@@ -108,6 +108,30 @@ def test_what_is_said_before_there_is_a_model_is_kept_up_to_a_bound() -> None:
         backlog.hear(b"b" * SECOND)
     backlog.connection_lost()
     assert len(backlog.take()) == RAW_MULAW.size_of(UNSURE_MS)
+
+
+def test_what_is_left_when_the_line_is_lost_is_the_turn_that_is_open_or_the_last_moments() -> None:
+    backlog = Backlog(RAW_MULAW)
+    backlog.take()
+    for _ in range(10):
+        backlog.hear(b"a" * SECOND)
+    assert backlog.leave() == b"a" * RAW_MULAW.size_of(BEFORE_MS)
+    backlog = Backlog(RAW_MULAW)
+    backlog.take()
+    backlog.started("one")
+    for _ in range(10):
+        backlog.hear(b"b" * SECOND)
+    assert backlog.leave() == b"b" * 10 * SECOND
+
+
+def test_a_turn_that_was_heard_again_in_one_go_is_left_whole_when_the_line_is_lost_again() -> None:
+    backlog = Backlog(RAW_MULAW)
+    for _ in range(10):
+        backlog.hear(b"a" * SECOND)
+    backlog.take()
+    backlog.hear(b"b" * SECOND)
+    backlog.started("one")
+    assert backlog.leave() == b"a" * 10 * SECOND + b"b" * SECOND
 
 
 def test_loud_sound_is_speech_and_only_lasting_silence_ends_it() -> None:

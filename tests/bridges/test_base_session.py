@@ -254,7 +254,7 @@ async def test_ids_formats_and_leases_of_a_call_stand_in_its_session(calls: Rig)
 async def test_a_model_that_writes_nothing_down_leaves_a_turn_without_words(
     calls: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sessionmanager.bridges.base.listening.WORDS_SECONDS", 0.0)
+    monkeypatch.setattr("sessionmanager.bridges.caller.listening.WORDS_SECONDS", 0.0)
     calls.model.behaviour = Behaviour(transcribes=False)
     async with calls.bridge(greeting=None, order_seconds=0.2) as bridge, phoning(bridge) as (phone, _):
         await phone.say("Thank you.")

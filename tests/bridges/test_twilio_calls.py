@@ -13,6 +13,7 @@ from sessionmanager.simulate.calling.script import Drop, HangUp, Hold, Listen, P
 from sessionmanager.simulate.twilio.phone import TwilioCall
 from tests.bridges.carriers import cut_off, heard_after, play, ringing, twilio
 from tests.bridges.rig import ANSWER, BALANCE, GREETING, Rig, rig, until
+from tests.support.left_out import FULL, share
 
 pytestmark = pytest.mark.contract
 
@@ -72,7 +73,7 @@ async def test_a_relay_is_greeted_by_twilio_and_answered_by_the_bot(calls: Rig) 
         await calls.wait_said(session, [("user", THANKS), ("assistant", WELCOME), ("user", "[keys: 7]")])
 
 
-@pytest.mark.parametrize("serves", ["media", "relay"])
+@pytest.mark.parametrize("serves", share(("media", "relay"), quick=("media",)))
 async def test_a_caller_who_cuts_in_is_heard_and_the_log_holds_what_they_heard(calls: Rig, serves: Any) -> None:
     async with twilio(calls, serves=serves) as (served, _), ringing(served) as phone:
         told = await play(phone, Listen(), Say(BALANCE), Say(THANKS, over=True), Listen(), HangUp())
@@ -82,7 +83,7 @@ async def test_a_caller_who_cuts_in_is_heard_and_the_log_holds_what_they_heard(c
         assert abs(len(heard) - len(cut["heard"])) < 30, (heard, cut["heard"])
 
 
-@pytest.mark.parametrize("serves", ["media", "relay"])
+@pytest.mark.parametrize("serves", share(("media", "relay"), quick=("relay",)))
 async def test_a_dropped_socket_joins_the_same_session_again_by_the_action_address(calls: Rig, serves: Any) -> None:
     async with twilio(calls, serves=serves) as (served, _), ringing(served) as phone:
         told = await play(phone, Listen(), Drop(), Say(BALANCE), Listen(), Drop(), Say(THANKS), Listen(), HangUp())
@@ -93,8 +94,13 @@ async def test_a_dropped_socket_joins_the_same_session_again_by_the_action_addre
         await calls.wait_said(session, [*said, ("assistant", WELCOME)])
 
 
-@pytest.mark.parametrize("serves", ["media", "relay"])
-@pytest.mark.parametrize("what", ["transfer", "hang_up"])
+@pytest.mark.parametrize(
+    ("what", "serves"),
+    share(
+        [("transfer", "media"), ("transfer", "relay"), ("hang_up", "media"), ("hang_up", "relay")],
+        quick=[("transfer", "relay"), ("hang_up", "media")],
+    ),
+)
 async def test_the_bot_hands_over_or_hangs_up_by_a_function(calls: Rig, what: str, serves: Any) -> None:
     async def look_up(invocation: Invocation) -> Any:
         handset = invocation.handset
@@ -147,6 +153,7 @@ async def test_a_bridge_without_the_registry_takes_calls_by_their_own_name(calls
         await calls.wait_said(phone.call_sid, said)
 
 
+@FULL
 async def test_sixty_four_calls_at_once_each_hear_their_own_bot(calls: Rig) -> None:
     async with twilio(calls) as (served, bridge):
 

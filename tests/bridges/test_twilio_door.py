@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,63 +11,24 @@ from sessionmanager.bridges.twilio.app import make_app
 from sessionmanager.bridges.twilio.options import TwilioOptions
 from sessionmanager.bridges.twilio.signature import sign
 from tests.bridges.asgi_socket import AsgiSocket, Closed, connect, until
-from tests.bridges.sham_bridge import ShamBridge, ShamCall
-from tests.bridges.sham_desk import ShamDesk
+from tests.bridges.sham_bridge import ShamBridge
 from tests.bridges.twilio_caller import (
     CONNECTED,
     MEDIA_PATH,
+    QUICK,
     RELAY_PATH,
+    SOUND,
     STREAM,
-    begin,
     dtmf,
     mark,
     media,
     setup,
     start,
     stop,
+    taken,
 )
 
 pytestmark = pytest.mark.unit
-
-SOUND = bytes(range(160))
-QUICK = TwilioOptions(action_seconds=0.05, drain_seconds=0.05)
-PATIENT = TwilioOptions(action_seconds=20, drain_seconds=20)
-
-
-@pytest.fixture
-def bridge() -> ShamBridge:
-    return ShamBridge()
-
-
-@pytest.fixture
-def desk() -> ShamDesk:
-    return ShamDesk()
-
-
-@pytest.fixture
-async def twilio(bridge: ShamBridge, desk: ShamDesk) -> AsyncIterator[AsgiSocket]:
-    async with connect(make_app(bridge, QUICK, desk=desk), MEDIA_PATH) as socket:
-        yield socket
-
-
-@pytest.fixture
-async def relay(bridge: ShamBridge, desk: ShamDesk) -> AsyncIterator[AsgiSocket]:
-    async with connect(make_app(bridge, QUICK, desk=desk), RELAY_PATH) as socket:
-        yield socket
-
-
-async def taken(twilio: AsgiSocket, bridge: ShamBridge, **parameters: str) -> ShamCall:
-    before = len(bridge.calls)
-    await begin(twilio, **parameters)
-    await until(lambda: len(bridge.calls) > before)
-    return bridge.call
-
-
-async def set_up(relay: AsgiSocket, bridge: ShamBridge, **more: Any) -> ShamCall:
-    await relay.send(setup(**more))
-    await until(lambda: len(bridge.calls) > 0)
-    return bridge.call
-
 
 # -- what cannot be read
 

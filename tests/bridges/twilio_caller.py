@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from tests.bridges.asgi_socket import AsgiSocket
+from sessionmanager.bridges.twilio.options import TwilioOptions
+from tests.bridges.asgi_socket import AsgiSocket, until
+from tests.bridges.sham_bridge import ShamBridge, ShamCall
 
 CALL = "CA00000000000000000000000000000001"
 STREAM = "MZ00000000000000000000000000000001"
@@ -13,6 +15,9 @@ RELAY = "VX00000000000000000000000000000001"
 MEDIA_PATH = "/twilio/media"
 RELAY_PATH = "/twilio/relay"
 CONNECTED = {"event": "connected", "protocol": "Call", "version": "1.0.0"}
+SOUND = bytes(range(160))
+QUICK = TwilioOptions(action_seconds=0.05, drain_seconds=0.05)
+PATIENT = TwilioOptions(action_seconds=20, drain_seconds=20)
 
 
 def start(stream: str = STREAM, call: str = CALL, **parameters: str) -> dict[str, Any]:
@@ -65,3 +70,18 @@ def setup(relay: str = RELAY, **more: Any) -> dict[str, Any]:
 async def begin(twilio: AsgiSocket, stream: str = STREAM, **parameters: str) -> None:
     await twilio.send(CONNECTED)
     await twilio.send(start(stream, **parameters))
+
+
+async def taken(twilio: AsgiSocket, bridge: ShamBridge, **parameters: str) -> ShamCall:
+    """A stream that the bridge has taken as a call."""
+    before = len(bridge.calls)
+    await begin(twilio, **parameters)
+    await until(lambda: len(bridge.calls) > before)
+    return bridge.call
+
+
+async def set_up(relay: AsgiSocket, bridge: ShamBridge, **more: Any) -> ShamCall:
+    """A relay that the bridge has taken as a call."""
+    await relay.send(setup(**more))
+    await until(lambda: len(bridge.calls) > 0)
+    return bridge.call

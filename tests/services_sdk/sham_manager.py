@@ -15,8 +15,9 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from sessionmanager.services.server import Server, listen
-from tests.services_sdk.settings import CREDENTIAL, config
+from sessionmanager.running.small_server import Server, listen
+from tests.services_sdk.settings import CREDENTIAL
+from tests.support.server import NO_TLS
 
 AT = "2026-11-21T12:00:00.000Z"
 
@@ -99,7 +100,7 @@ class ShamManager:
             "session_id": id, "room_name": id, "service_id": "asr-1", "type": "asr", "participant_id": "par_asr-1",
             "token": f"token-{id}-1", "livekit_url": None, "a_later_member": 1, **changes,
         }  # fmt: skip
-        async with httpx2.AsyncClient(trust_env=False, timeout=20) as client:
+        async with httpx2.AsyncClient(trust_env=False, timeout=20, verify=NO_TLS) as client:
             return await client.post(f"{endpoint}/join-room", json=body, headers=headers)
 
     def said(self, id: str, actor: str = "par_asr-1") -> list[Any]:
@@ -302,8 +303,8 @@ def problem(status: int) -> Response:
 async def sham_manager() -> AsyncIterator[ShamManager]:
     """One that listens on a free port of the loopback address."""
     sham = ShamManager()
-    door = listen(config("http://127.0.0.1:1"))
-    server = Server(sham.app())
+    door = listen("127.0.0.1", 0)
+    server = Server(sham.app(), connections_max=256, stop_seconds=5)
     sham.address = f"http://127.0.0.1:{door.getsockname()[1]}"
     serving = asyncio.create_task(server.serve(sockets=[door]))
     await server.listening.wait()

@@ -15,6 +15,7 @@ from sessionmanager.services.server import BODY_BYTES_MAX
 from tests.services_sdk.recorder import Recorder
 from tests.services_sdk.settings import config
 from tests.services_sdk.sham_manager import ShamManager, sham_manager
+from tests.support.server import NO_TLS
 
 pytestmark = pytest.mark.contract
 
@@ -26,7 +27,7 @@ async def sham() -> AsyncIterator[ShamManager]:
 
 
 async def post(url: str, content: bytes, **headers: str) -> httpx2.Response:
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, verify=NO_TLS) as client:
         return await client.post(url, content=content, headers=headers)
 
 
@@ -254,7 +255,10 @@ async def test_a_caller_that_never_ends_its_body_is_let_go(sham: ShamManager, mo
 
 async def test_health_tells_who_it_is_and_how_it_is(sham: ShamManager) -> None:
     sham.room("call-1")
-    async with open_service(Recorder(), config(sham.address)) as service, httpx2.AsyncClient(trust_env=False) as client:
+    async with (
+        open_service(Recorder(), config(sham.address)) as service,
+        httpx2.AsyncClient(trust_env=False, verify=NO_TLS) as client,
+    ):
         await service.wait_registered()
         await sham.ask(service.endpoint, "call-1")
         came = await client.get(f"{service.endpoint}/health")

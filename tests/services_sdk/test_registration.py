@@ -16,6 +16,7 @@ from sessionmanager.services import ServiceSession, open_service, run, serve
 from tests.services_sdk.recorder import Recorder
 from tests.services_sdk.settings import CREDENTIAL, config
 from tests.services_sdk.sham_manager import ShamManager, sham_manager
+from tests.support.server import NO_TLS
 
 pytestmark = pytest.mark.contract
 
@@ -27,7 +28,7 @@ async def sham() -> AsyncIterator[ShamManager]:
 
 
 async def answers(endpoint: str) -> bool:
-    async with httpx2.AsyncClient(trust_env=False) as client:
+    async with httpx2.AsyncClient(trust_env=False, verify=NO_TLS) as client:
         try:
             return (await client.get(f"{endpoint}/health")).status_code == 200
         except httpx2.ConnectError:

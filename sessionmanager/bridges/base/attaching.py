@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from msgspec import UNSET
@@ -12,6 +13,7 @@ from msgspec import UNSET
 from sessionmanager.bridges.base.restoring import ENTRIES, Restored, restored
 from sessionmanager.bridges.carrier import Arrival
 from sessionmanager.bridges.options import BridgeOptions
+from sessionmanager.bridges.upstream import Identity
 from sessionmanager.client.aio import AsyncClient
 from sessionmanager.client.bodies import NewSession, ResumeOptions
 from sessionmanager.client.problems import Unreachable
@@ -156,6 +158,16 @@ def _fields(arrival: Arrival) -> NewSession:
     if arrival.metadata:
         fields["metadata"] = dict(arrival.metadata)
     return fields
+
+
+async def tell_ids(client: AsyncClient, seat: Seat, identity: Identity) -> None:
+    """What the model calls its connection, and the sound that was agreed on, into the session; best effort."""
+    ids = {"session_id": identity.session_id, "conversation_id": identity.conversation_id}
+    changes: dict[str, Any] = {"realtime": {**ids, "active_response_id": None}}
+    if seat.media_format is not None:
+        changes |= {"audio": {"format": seat.media_format}, "media_format": seat.media_format}
+    with suppress(SessionManagerError):
+        await client.patch(seat.session_id, changes, version=None)
 
 
 async def _patiently(ask: Callable[[], Awaitable[T]], seconds: float) -> T:

@@ -6,6 +6,7 @@ Nothing here is worth keeping: all that was said is in the log, or on its way th
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -20,9 +21,11 @@ from sessionmanager.bridges.base.link import Link
 from sessionmanager.bridges.base.parts import Parts
 from sessionmanager.bridges.base.presence import Presence
 from sessionmanager.bridges.base.record import Record, entry_id
-from sessionmanager.bridges.base.restoring import cut_by_the_line
+from sessionmanager.bridges.base.restoring import cut_by_the_line, was_cut
 from sessionmanager.bridges.base.speaking import instant
-from sessionmanager.bridges.base.talk import Talk, keyed
+from sessionmanager.bridges.base.talk import Talk
+from sessionmanager.bridges.caller.halves import Half
+from sessionmanager.bridges.caller.listening import keyed
 from sessionmanager.bridges.carrier import Arrival, Line, LineGone, Over
 from sessionmanager.bridges.upstream import Model, Setup
 from sessionmanager.errors import SessionManagerError
@@ -40,7 +43,7 @@ _MEMBERS: Final = ("id", "type", "role", "content", "heard", "call_id", "output"
 class Conversation:
     """A `carrier.Call`, and the `Handset` of its functions. Made by `Bridge.take`, for as long as `running` lasts."""
 
-    def __init__(self, parts: Parts, arrival: Arrival, seat: Seat, line: Line, setup: Setup) -> None:
+    def __init__(self, parts: Parts, arrival: Arrival, seat: Seat, line: Line, setup: Setup, half: Half | None) -> None:
         options = parts.options
         self._parts = parts
         self._arrival = arrival
@@ -49,13 +52,15 @@ class Conversation:
         self._setup = setup
         self._record = Record(seat.session_id, parts.outbox, options.order_seconds, parts.tasks)
         greets = seat.restored.is_new and not arrival.greets
-        self._talk = Talk(parts, seat, line, self._record, setup, options.greeting if greets else None)
+        greeting = options.greeting if greets else None
+        self._talk = Talk(parts, seat, line, self._record, setup, greeting=greeting, half=half)
         self._talk.handset = self
         self._presence = Presence(parts.client, seat.session_id, seat.participant.id, seat.connection, self)
         self._leg = Leg(parts.client, seat.session_id, arrival)
         self._leg_kept: asyncio.Task[None] | None = None
         self._floor_known = asyncio.Event()
         self._begun: list[asyncio.Task[Any]] = []
+        self._model_kept: asyncio.Task[Any] | None = None
         self._closed = asyncio.Event()
 
     # -- what the carrier's half sees
@@ -81,7 +86,9 @@ class Conversation:
 
     async def hear(self, audio: bytes) -> None:
         if not (self._talk.held or self._is_over):
+            came_at = time.perf_counter()
             await self._talk.hear(audio)
+            self._parts.counts.added("model", time.perf_counter() - came_at)
 
     async def say(self, text: str, *, id: str | None = None, last: bool = True) -> None:
         if last and text.strip():
@@ -161,7 +168,7 @@ class Conversation:
             self._begin(self._presence.follow(seat.last_seq), "follows the session")
             self._begin(self._talk.speech.watch(), "watches the playback")
             self._parts.desk.restore(seat.session_id, seat.restored, self._talk)
-            self._begin(self._keep_model(), "keeps a model")
+            self._model_kept = self._spawn(self._keep_model(), "keeps a model")
             yield self
         finally:
             await self._close()
@@ -172,6 +179,7 @@ class Conversation:
             self._parts.model,
             self._setup,
             self._talk,
+            self._parts.counts,
             seconds=options.model_seconds,
             recycle_seconds=options.recycle_seconds,
         )
@@ -190,8 +198,8 @@ class Conversation:
     def _begin(self, work: Coroutine[Any, Any, Any], name: str) -> None:
         self._begun.append(self._parts.tasks.spawn(work, name))
 
-    def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-        return self._parts.tasks.spawn(work, name)
+    def _spawn(self, work: Coroutine[Any, Any, Any], name: str, *, last: bool = False) -> asyncio.Task[Any]:
+        return self._parts.tasks.spawn(work, name, last=last)
 
     def _write_beginning(self) -> None:
         seat, restored = self._seat, self._seat.restored
@@ -224,12 +232,18 @@ class Conversation:
     async def _close(self) -> None:
         self._talk.finish(Over("line-lost"))
         over = self._talk.ended.result()
+        self._parts.counts.ended(self._arrival.gateway, over.reason)
+        await self._talk.settle("hang-up" if over.reason == "hung-up" else "line", clear=False)
+        if self._model_kept is not None:
+            if self._talk.parting.may_hear_out:
+                self._spawn(self._hear_out(self._model_kept), "hears a caller out", last=True)
+            else:
+                self._begun.append(self._model_kept)
         for task in self._begun:
             task.cancel()
         if self._begun:
             await asyncio.wait(self._begun)
         self._parts.desk.abandon(self._seat.session_id, self._talk)
-        await self._talk.settle("hang-up" if over.reason == "hung-up" else "line", clear=False)
         await self._talk.tell_keys()
         self._talk.happening("left", {"reason": over.reason, "detail": over.detail})
         await self._record.close()
@@ -239,6 +253,15 @@ class Conversation:
             self._parts.tasks.spawn(self._leave(over), "leaves the session", last=True)
         elif self._leg_kept is not None:
             self._leg_kept.cancel()
+
+    async def _hear_out(self, model_kept: asyncio.Task[Any]) -> None:
+        try:
+            has_words = await self._talk.parting.hear_out()
+        finally:
+            model_kept.cancel()
+            await asyncio.wait((model_kept,))
+        if has_words:
+            await self._talk.parting.write()
 
     async def _leave(self, over: Over) -> None:
         """Best effort: a lease that is over says the same."""
@@ -282,7 +305,8 @@ class Conversation:
             return
         plain = {name: value for name in _MEMBERS if (value := getattr(entry, name)) is not UNSET}
         if entry.type == "message":
-            await self._talk.step(lambda: self._talk.tell(plain, answers=entry.role == "user"))
+            answers = entry.role == "user" and not was_cut(entry)
+            await self._talk.step(lambda: self._talk.tell(plain, answers=answers))
         elif self._parts.desk.settled_elsewhere(self._seat.session_id, str(entry.call_id)):
             await self._talk.step(lambda: self._talk.tell(plain, answers=True))
 

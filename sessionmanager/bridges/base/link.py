@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final, NamedTuple, Protocol
 
 from sessionmanager.bridges.carrier import Over
-from sessionmanager.bridges.upstream import Connection, Model, ModelEvent, ModelLost, Setup, Skipped
+from sessionmanager.bridges.metrics import BridgeMetrics, Connected
+from sessionmanager.bridges.upstream import Connection, Model, ModelEvent, ModelLost, Setup, Skipped, Sound
 
 AGAIN_SECONDS: Final = 0.05
 AGAIN_SECONDS_MAX: Final = 2.0
@@ -54,6 +56,11 @@ class Host(Protocol):
         ...
 
     @property
+    def is_over(self) -> bool:
+        """Whether the call has ended: no other connection is wanted."""
+        ...
+
+    @property
     def is_quiet(self) -> bool:
         """Whether nobody speaks and nothing is owed."""
         ...
@@ -71,29 +78,44 @@ class _Live(NamedTuple):
 
 
 class Link:
-    """The line to the model, for as long as `run` runs. seconds: how long it may be without one. recycle_seconds: how
-    old a connection may grow."""
+    """The line to the model, for as long as `run` runs. counts: connections, and how long sound takes to the line.
+    seconds: how long it may be without one. recycle_seconds: how old a connection may grow."""
 
-    def __init__(self, model: Model, setup: Setup, host: Host, *, seconds: float, recycle_seconds: float) -> None:
+    def __init__(
+        self,
+        model: Model,
+        setup: Setup,
+        host: Host,
+        counts: BridgeMetrics,
+        *,
+        seconds: float,
+        recycle_seconds: float,
+    ) -> None:
         self._model = model
         self._setup = setup
         self._host = host
+        self._counts = counts
         self._seconds = seconds
         self._recycle_seconds = recycle_seconds
 
     async def run(self) -> None:
         """Until it is cancelled, or no model can be had any more."""
         live: _Live | None = None
+        kind: Connected = "first"
         try:
             while True:
                 if live is None:
                     live = await self._connected()
                     if live is None:
                         return
+                    self._counts.connected(kind)
+                    kind = "again"
                 if await self._lost(live):
                     ended, live = live, None
                     await self._close(ended)
                     await self._host.on_lost(ended.connection)
+                    if self._host.is_over:
+                        return
                 else:
                     live = await self._replaced(live)
         finally:
@@ -108,6 +130,7 @@ class Link:
             try:
                 return await self._begin()
             except ModelLost as error:
+                self._counts.connected("failed")
                 if not error.may_pass or loop.time() + pause >= give_up_at:
                     _log.error("model: given up: %s", error)
                     self._host.finish(Over("model-lost", str(error)))
@@ -144,7 +167,10 @@ class Link:
     async def _listen(self, connection: Connection) -> None:
         try:
             async for event in connection.events():
+                came_at = time.perf_counter()
                 await self._host.on_event(connection, event)
+                if isinstance(event, Sound):
+                    self._counts.added("caller", time.perf_counter() - came_at)
         except ModelLost as error:
             _log.info("model: connection lost: %s", error)
 
@@ -161,8 +187,10 @@ class Link:
         try:
             successor = await self._begin(live)
         except ModelLost as error:
+            self._counts.connected("failed")
             _log.warning("model: an old connection is kept: %s", error)
             return live._replace(old_at=asyncio.get_running_loop().time() + REPLACE_AGAIN_SECONDS)
+        self._counts.connected("replaced")
         await self._close(live)
         return successor
 

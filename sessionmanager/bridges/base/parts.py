@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from sessionmanager.bridges.base.calling import Desk
 from sessionmanager.bridges.base.tasks import Tasks
+from sessionmanager.bridges.caller.halves import Halves
+from sessionmanager.bridges.metrics import BridgeMetrics
 from sessionmanager.bridges.options import BridgeOptions
 from sessionmanager.bridges.upstream import Model
 from sessionmanager.client.aio import AsyncClient
@@ -21,4 +23,6 @@ class Parts(NamedTuple):
     options: BridgeOptions
     desk: Desk
     tasks: Tasks
+    halves: Halves
+    counts: BridgeMetrics
     instance: str

@@ -105,11 +105,11 @@ class _Reading:
         self.messages.add(entry.id)
         self.spoken.pop(entry.id, None)
         if entry.role == "user":
-            self.owes, self.speaking = True, False
+            # Who was cut off with the line goes on with the sentence.
+            self.owes, self.speaking = not was_cut(entry), False
         elif entry.role == "assistant":
             # The caller's own interruption is no reason to go on with what was cut off; that of a line is.
-            cut = "" if entry.data is UNSET else str(_members(entry.data).get("cut") or "")
-            self.owes = cut == "line"
+            self.owes = was_cut(entry)
 
     def _speech(self, entry: Entry) -> None:
         data = _members(entry.data)
@@ -159,6 +159,12 @@ def _asked(reading: _Reading, call: OpenCall) -> Asked:
     return reading.asked.get(call.call_id) or Asked(call_id=call.call_id, name=call.name, known=False)
 
 
+def was_cut(message: Entry) -> bool:
+    """Whether it was cut off by the end of a line."""
+    data: Any = message.data
+    return isinstance(data, dict) and cast("dict[str, Any]", data).get("cut") == "line"
+
+
 def _members(data: Any) -> Mapping[str, Any]:
     if not isinstance(data, dict):
         raise TypeError("no object")
@@ -203,6 +209,11 @@ def item_of(entry: Mapping[str, Any]) -> dict[str, Any] | None:
             return {"id": id, "type": "function_call_output", "call_id": entry["call_id"], "output": text}
         case _:
             return None
+
+
+def system_item(text: str) -> dict[str, Any]:
+    """An item that tells the model something, and is no part of the conversation."""
+    return {"type": "message", "role": "system", "content": [{"type": "input_text", "text": text}]}
 
 
 def _text(content: Any) -> str:

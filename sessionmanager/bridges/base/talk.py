@@ -13,15 +13,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from sessionmanager.bridges.base.attaching import Seat
+from sessionmanager.bridges.base.attaching import Seat, tell_ids
 from sessionmanager.bridges.base.calling import Outcome
 from sessionmanager.bridges.base.history import History
 from sessionmanager.bridges.base.link import Seeding
-from sessionmanager.bridges.base.listening import Caller
 from sessionmanager.bridges.base.parts import Parts
 from sessionmanager.bridges.base.record import Record
-from sessionmanager.bridges.base.restoring import HAPPENED, item_of
+from sessionmanager.bridges.base.restoring import HAPPENED, item_of, system_item
 from sessionmanager.bridges.base.speaking import CutBy, Speech, instant
+from sessionmanager.bridges.caller.halves import Half
+from sessionmanager.bridges.caller.listening import Caller, keyed
+from sessionmanager.bridges.caller.parting import Parting
 from sessionmanager.bridges.carrier import Line, LineGone, Noticed, Over
 from sessionmanager.bridges.functions import Handset
 from sessionmanager.bridges.upstream import (
@@ -43,7 +45,6 @@ from sessionmanager.bridges.upstream import (
     SpeechStopped,
     Words,
 )
-from sessionmanager.errors import SessionManagerError
 
 FAILURES_MAX: Final = 2
 """So many answers in a row may fail before the model is left alone until the caller speaks again."""
@@ -53,14 +54,23 @@ _log: Final = logging.getLogger("sessionmanager.bridges")
 
 
 class Talk:
-    """One conversation between a line and a model; the model's host (`link.Host`).
+    """One conversation between a line and a model; the model's host (`link.Host`). half: what the caller was saying
+    when an earlier line was lost.
 
     owes: the bot is to speak as soon as it may. held: the call is on hold. settled: it is over, and what was being said
     then is written down.
     """
 
     def __init__(
-        self, parts: Parts, seat: Seat, line: Line, record: Record, setup: Setup, greeting: str | None
+        self,
+        parts: Parts,
+        seat: Seat,
+        line: Line,
+        record: Record,
+        setup: Setup,
+        *,
+        greeting: str | None,
+        half: Half | None,
     ) -> None:
         options = parts.options
         self._parts = parts
@@ -74,9 +84,11 @@ class Talk:
         self.history = History(parts.client, seat, record, options)
         self.speech = Speech(line, record, setup.media, options.note_seconds)
         self.speech.careful = seat.restored.is_new
-        self.caller = Caller(line, record, setup.media, options, seat.restored.voice)
+        self.caller = Caller(line, record, setup.media, options, voice=seat.restored.voice, half=half)
+        self.parting = Parting(seat.session_id, self.caller, parts.halves, parts.outbox, parts.counts)
         self.handset: Handset | None = None
-        self.owes = seat.restored.owes or greeting is not None
+        # Who was cut off in a sentence is heard to its end, and answered then.
+        self.owes = (seat.restored.owes or greeting is not None) and not (half is not None and half.is_speech)
         self.held = False
         self.settled = asyncio.Event()
         self._connection: Connection | None = None
@@ -104,21 +116,29 @@ class Talk:
         """Be done with it: what was being said is settled by what was heard, at once."""
         if not self.ended.done():
             self.ended.set_result(over)
+            self.parting.begin(self._connection, self._key)
             by: CutBy = "hang-up" if over.reason == "hung-up" else "line"
             self._parts.tasks.spawn(self.settle(by, clear=True), "settles what was being said")
 
     async def settle(self, by: CutBy, *, clear: bool) -> None:
-        """Whatever is still being said was heard so far and no further."""
+        """What is still being said was heard so far and no further; what the caller said last is handed on."""
         async with self._one:
             self._connection = None
             with suppress(LineGone):
                 await self.cut(by, clear=clear)
+        if not self.settled.is_set():
+            await self.parting.words()
+            self.parting.leave(self.ended.result().reason)
             self.settled.set()
 
     def happening(self, event: str, data: Mapping[str, Any] | None = None) -> None:
         """Write down something of the bridge's own."""
         data = {"event": event, **(data or {})}
         self._record.write_soon({"type": HAPPENED, "id": f"h{uuid.uuid4().hex}", "at": instant(), "data": data})
+
+    @property
+    def is_over(self) -> bool:
+        return self.ended.done()
 
     @property
     def is_quiet(self) -> bool:
@@ -256,6 +276,8 @@ class Talk:
 
     async def adopt(self, connection: Connection, seeding: Seeding, skipped: list[Skipped]) -> bool:
         async with self._one:
+            if self.ended.done():
+                raise ModelLost("the call is over")
             if self._connection is not None and (self.history.model_spoke or not self.is_quiet):
                 return False
             for item in self.history.since(seeding.number):
@@ -264,36 +286,30 @@ class Talk:
                 _log.warning("restoring: an item was not taken by the model: %s", one.code)
                 self.happening("item-skipped", {"item": one.item, "code": one.code})
             await self._greet_model(connection)
-            self._parts.tasks.spawn(self._remember_ids(connection), "tells the model's ids")
+            self._parts.tasks.spawn(tell_ids(self._parts.client, self._seat, connection.identity), "tells ids")
         return True
 
     async def _greet_model(self, connection: Connection) -> None:
         """The first that a new connection is told beside the history: to go on, and what the caller is saying."""
         restored = self._seat.restored
         if any(cut.heard for cut in restored.unfinished) and self.owes and not self.history.told_to_go_on:
-            await connection.add(_system(GO_ON))
+            await connection.add(system_item(GO_ON))
         self.history.told_to_go_on = True
         before = self._connection, self._key
         self._connection, self._key = connection, uuid.uuid4().hex
         self._responding, self._asked = None, False
-        backlog = self.caller.take_backlog()
+        backlog, is_over = self.caller.take_backlog()
         try:
             if backlog:
                 await connection.hear(backlog)
+            if is_over:
+                await connection.turn_over()
+                self.owes = True
             await self.answer()
         except ModelLost:
             # Where an old connection was to be replaced, it goes on.
             self._connection, self._key = before
             raise
-
-    async def _remember_ids(self, connection: Connection) -> None:
-        identity, seat = connection.identity, self._seat
-        ids = {"session_id": identity.session_id, "conversation_id": identity.conversation_id}
-        changes: dict[str, Any] = {"realtime": {**ids, "active_response_id": None}}
-        if seat.media_format is not None:
-            changes |= {"audio": {"format": seat.media_format}, "media_format": seat.media_format}
-        with suppress(SessionManagerError):
-            await self._parts.client.patch(seat.session_id, changes, version=None)
 
     async def on_lost(self, connection: Connection) -> None:
         async with self._one:
@@ -318,7 +334,9 @@ class Talk:
     # -- what the model tells
 
     async def on_event(self, connection: Connection, event: ModelEvent) -> None:
-        if connection is self._connection:
+        if self.ended.done():
+            self.parting.on_event(connection, event)
+        elif connection is self._connection:
             await self.step(lambda: self._on_event(event))
 
     async def _on_event(self, event: ModelEvent) -> None:
@@ -379,12 +397,3 @@ class Talk:
                 _log.info("model: complains: %s", code)
                 if code == BUSY:
                     self._asked, self.owes = False, True
-
-
-def keyed(keys: str) -> str:
-    """Keys that were pressed, as the caller's message."""
-    return f"[keys: {keys}]"
-
-
-def _system(text: str) -> dict[str, Any]:
-    return {"type": "message", "role": "system", "content": [{"type": "input_text", "text": text}]}

@@ -8,6 +8,7 @@ other ways and what each costs.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from functools import cache
 from math import gcd, pi, sin
 from typing import Final
@@ -69,13 +70,17 @@ class Resampler:
             product = (number * coefficients + bias).to_bytes(slots * 4, "little")
             first = self._taps - 1 + phase * self._down // self._up
             sums = little(array("I", product))[first : first + count : self._down]
-            made[phase :: self._up] = [_sample(total) for total in sums]
+            made[phase :: self._up] = _samples(sums)
         return bytes_of(made)
 
 
-def _sample(total: int) -> int:
-    level = (total - _BIAS + _SCALE // 2 >> _SCALE_BITS) - _MIDDLE
-    return level if -32768 <= level <= 32767 else 32767 if level > 0 else -32768
+def _samples(totals: Sequence[int]) -> list[int]:
+    """Rounded; what would be louder than sixteen bits can say is as loud as they can."""
+    offset = _BIAS - _SCALE // 2
+    levels = [(total - offset >> _SCALE_BITS) - _MIDDLE for total in totals]
+    if max(levels, default=0) > 32767 or min(levels, default=0) < -32768:
+        return [min(max(level, -32768), 32767) for level in levels]
+    return levels
 
 
 def _taps(up: int, down: int) -> int:

@@ -63,7 +63,7 @@ class Embedded:
         """
         import httpx2
 
-        from sessionmanager.core.keyfiles import load_or_make_key_file
+        from sessionmanager.core.keys.files import load_or_make_key_file
         from sessionmanager.settings_loader import load_settings
         from sessionmanager.wiring import open_service
 

@@ -78,6 +78,11 @@ class SimulatedConnection:
             "response.cancel": self._cancel,
         }
 
+    @property
+    def hears(self) -> str:
+        """What the caller has said of the turn that is not over."""
+        return self._hearing.so_far(self.setting.heard)
+
     async def run(self) -> None:
         """Until the client goes, or the connection is as old as it may grow."""
         await self.tell("session.created", session=self.setting.shown)

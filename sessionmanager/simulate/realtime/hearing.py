@@ -70,13 +70,17 @@ class Hearing:
         self._buffer.clear()
         return TurnEvent("stopped", item, int(self._total_ms), text)
 
+    def so_far(self, media: MediaFormat) -> str:
+        """What the caller has said of the turn that is not over."""
+        return words_in(bytes(self._buffer), media)
+
     def commit(self, media: MediaFormat) -> tuple[str, str] | None:
         """The turn that the client says is over: its item and words; None = there is too little."""
         if media.duration_ms(len(self._buffer)) < COMMIT_MS_MIN:
             return None
-        text = words_in(bytes(self._buffer), media)
+        item, text = self._item or new_item(), words_in(bytes(self._buffer), media)
         self.clear()
-        return new_item(), text
+        return item, text
 
 
 def new_item() -> str:

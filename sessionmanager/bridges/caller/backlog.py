@@ -23,6 +23,7 @@ class Backlog:
     """Sound of the caller's open turns, and a little of what was before. media: its format."""
 
     def __init__(self, media: MediaFormat) -> None:
+        self.media = media
         self._max = media.size_of(BACKLOG_MS)
         self._before = media.size_of(BEFORE_MS)
         self._unsure = media.size_of(UNSURE_MS)
@@ -30,6 +31,8 @@ class Backlog:
         self._size = 0
         self._end = 0
         self._spoken_until = 0
+        self._again_until = 0
+        """Of sound that is heard again, in one go: where it ends."""
         self._unheard: int | None = 0
         """From where on no model hears it; None = one does."""
         self._turns: dict[str, tuple[int, int | None]] = {}
@@ -59,8 +62,10 @@ class Backlog:
 
     @property
     def _beginning(self) -> int:
-        """Where a turn begins that is noticed now: what belongs to the turn before is not heard again."""
-        return max(self._spoken_until, self._end - self._before)
+        """Where a turn begins that is noticed now: what belongs to the turn before is not heard again. In sound that
+        came in one go it may begin anywhere."""
+        begin = self._end - self._before
+        return max(self._spoken_until, 0 if begin < self._again_until else begin)
 
     def words_came(self, item: str) -> None:
         """The turn is words by now."""
@@ -83,10 +88,18 @@ class Backlog:
         self._turns.clear()
         self._pieces.clear()
         self._size = self._end = self._spoken_until = 0
+        self._again_until = len(kept)
         self._unheard = None
         if kept:
             self.hear(kept)
         return kept
+
+    def leave(self) -> bytes:
+        """The line is lost: everything that no model has made words of, and the last moments, in which speech may have
+        begun that no model has told of yet."""
+        if self._unheard is None:
+            self._unheard = self._beginning
+        return self.take()
 
     def _trim(self) -> None:
         begins = [begin for begin, _ in self._turns.values()]

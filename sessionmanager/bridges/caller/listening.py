@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
-from sessionmanager.bridges.base.backlog import Backlog
 from sessionmanager.bridges.base.record import Record, entry_id
 from sessionmanager.bridges.base.restoring import VOICE
 from sessionmanager.bridges.base.speaking import instant
+from sessionmanager.bridges.caller.backlog import Backlog
+from sessionmanager.bridges.caller.halves import Half
 from sessionmanager.bridges.carrier import Line
 from sessionmanager.bridges.media.convert import Converter
 from sessionmanager.bridges.media.formats import MediaFormat
@@ -18,6 +20,7 @@ from sessionmanager.bridges.options import BridgeOptions
 from sessionmanager.bridges.voice_activity import Heard, VoiceActivity, VoiceState
 
 KEYS_MAX: Final = 64
+FRAME_MS: Final = 20
 END_OF_KEYS: Final = "#"
 WORDS_SECONDS: Final = 10.0
 """A model that has made no words of a turn for so long, and has answered it, does not write down what it hears."""
@@ -27,17 +30,25 @@ SPEECH_OF_OWN: Final = "own"
 
 
 class Caller:
-    """What one caller says. media: what the model hears; None = a line of text."""
+    """What one caller says. media: what the model hears; None = a line of text. voice: as the last bridge left it.
+    half: what this caller was saying when a line of theirs was lost."""
 
     def __init__(
-        self, line: Line, record: Record, media: MediaFormat | None, options: BridgeOptions, voice: VoiceState
+        self,
+        line: Line,
+        record: Record,
+        media: MediaFormat | None,
+        options: BridgeOptions,
+        *,
+        voice: VoiceState,
+        half: Half | None = None,
     ) -> None:
         self._record = record
         self._converter = None if media is None or line.media is None else Converter(line.media, media)
         self.backlog = None if media is None else Backlog(media)
         self._voice: VoiceActivity | None = None
         if options.hears is not None and media is not None:
-            self._voice = options.hears(media, voice)
+            self._voice = options.hears(media, voice if half is None else VoiceState())
         self._keys_seconds = options.keys_seconds
         self._changes: list[Heard] = []
         self._began: dict[str, str] = {}
@@ -48,10 +59,20 @@ class Caller:
         self._keys = ""
         self._timer: asyncio.TimerHandle | None = None
         self._seen: dict[str, None] = {}
+        self._heard = asyncio.Event()
+        if half is not None and media is not None:
+            sound, size = Converter(half.media, media).push(half.sound), media.size_of(FRAME_MS)
+            for at in range(0, len(sound), size):
+                self._take_in(sound[at : at + size])
 
     @property
     def is_speaking(self) -> bool:
         return self._spoke is not None
+
+    @property
+    def without_words(self) -> dict[str, str]:
+        """Turns that there are no words of yet, by the model's item: when the caller began them."""
+        return dict(self._began)
 
     # -- sound
 
@@ -60,11 +81,15 @@ class Caller:
         if self._converter is None or self.backlog is None:
             return b""
         sound = self._converter.push(audio)
-        if sound:
-            self.backlog.hear(sound)
-            if self._voice is not None:
-                self._changes += self._voice.hear(sound)
+        self._take_in(sound)
         return sound
+
+    def _take_in(self, sound: bytes) -> None:
+        if self.backlog is None or not sound:
+            return
+        self.backlog.hear(sound)
+        if self._voice is not None:
+            self._changes += self._voice.hear(sound)
 
     def changes(self) -> list[Heard]:
         """What the bridge itself has noticed since it was asked last."""
@@ -96,6 +121,7 @@ class Caller:
         self._stopped.pop(name, None)
         if self._spoke == name:
             self._spoke = None
+        self._heard.set()
         if self.backlog is not None:
             self.backlog.words_came(name)
         if text is not None and not text.strip():
@@ -129,9 +155,35 @@ class Caller:
         self.backlog.connection_lost()
         return self.backlog.has_speech
 
-    def take_backlog(self) -> bytes:
-        """The sound that a new model is to hear first."""
-        return b"" if self.backlog is None else self.backlog.take()
+    async def words(self, seconds: float) -> None:
+        """Wait until there are words of every turn that is over, at most so long."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._stopped:
+                    self._heard.clear()
+                    await self._heard.wait()
+
+    def take_backlog(self) -> tuple[bytes, bool]:
+        """The sound that a new model is to hear first, and whether it is a turn that the bridge has seen the end of:
+        such a model notices none by itself."""
+        if self.backlog is None:
+            return b"", False
+        is_over = self._voice is not None and self.backlog.has_speech and not self._voice.state.speaking
+        sound = self.backlog.take()
+        if is_over:
+            self.started(None)
+            self.stopped(None)
+        return sound, is_over
+
+    def leave(self) -> Half | None:
+        """What was said that there are no words of, for whoever hears this caller next; None = nothing, or no sound."""
+        if self.backlog is None:
+            return None
+        for name in self._began:
+            self._record.words(name, None)
+        is_speech, sound = self.backlog.has_speech, self.backlog.leave()
+        now = asyncio.get_running_loop().time()
+        return Half(sound, self.backlog.media, is_speech=is_speech, left_at=now) if sound else None
 
     @staticmethod
     def voice_entry(speaking: bool) -> dict[str, Any]:
@@ -172,3 +224,8 @@ class Caller:
             self._timer = None
         keys, self._keys = self._keys, ""
         return keys
+
+
+def keyed(keys: str) -> str:
+    """Keys that were pressed, as the caller's message."""
+    return f"[keys: {keys}]"
