@@ -34,7 +34,7 @@ class AsyncClient(
     SessionCalls, LogCalls, ParticipantCalls, RoomCalls, TelephonyCalls, EventCalls, TenantCalls, ServiceCalls,
     WebhookCalls,
 ):  # fmt: skip
-    """One service, one credential. Use as `async with`; may be shared by many tasks of one event loop.
+    """One service, one credential. Use as `async with`, or `aclose` it; may be shared by many tasks of one event loop.
 
     What went wrong is raised as the service's own errors (`sessionmanager.errors`), beside `Unreachable`, `TimedOut`
     and `NotOurs` of `sessionmanager.client.problems`. Reads of a session are never older than what was written to it
@@ -47,14 +47,16 @@ class AsyncClient(
         token: Token | None = None,
         *,
         api_key: str | None = None,
+        tenant: str | None = None,
         retry: Retry = DEFAULT,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         """Args: token: or a function that gives one, asked at each request. api_key: in its place, sent as `X-Api-Key`.
-        transport: for tests, in place of a socket.
+        tenant: which one a token for all tenants means; nothing to any other. transport: for tests, in place of a
+        socket.
         Raises: ValueError for an address that is not http(s)://host, and for two credentials or none."""
         credential = credential_of(token, api_key)
-        plain = PlainClient(base_url, "", deadline_seconds=retry.try_seconds, transport=transport)
+        plain = PlainClient(base_url, "", deadline_seconds=retry.try_seconds, tenant=tenant, transport=transport)
         super().__init__(Caller(plain, credential, Retrier(retry, random.Random()), Versions()))
 
     async def __aenter__(self) -> Self:
@@ -64,7 +66,11 @@ class AsyncClient(
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._caller.plain.__aexit__(kind, error, trace)
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close its connections, and with it all clients of `with_token`. What `async with` does at its end."""
+        await self._caller.plain.aclose()
 
     @property
     def caller(self) -> Caller:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, cast
 
 from sessionmanager.words import Instant, MessageRole, SessionType
 
@@ -124,5 +124,11 @@ def function_call_output(call_id: str, output: Any) -> Entry:
 
 
 def with_ids(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The same with an id for each: made before the first send, so that no repeat, however late, adds one twice."""
+    """The same with an id for each: made before the first send, so that no repeat, however late, adds one twice.
+
+    Raises TypeError: one entry in the place of a list, or what is no entry.
+    """
+    given = cast("Sequence[object]", () if isinstance(entries, Mapping) else entries)
+    if isinstance(entries, Mapping) or not all(isinstance(entry, Mapping) for entry in given):
+        raise TypeError('entries are a list of dictionaries: [message("user", "…")]')
     return [{**entry, "id": entry.get("id") or f"c-{uuid.uuid4().hex}"} for entry in entries]

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
 from math import isfinite
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import quote
 
 import msgspec
@@ -21,7 +21,7 @@ import msgspec
 from sessionmanager.client.client import Answer, KeyText, PlainClient, encode
 from sessionmanager.client.problems import NotOurs, TimedOut
 from sessionmanager.client.retry import Retrier
-from sessionmanager.errors import MinVersionAhead, NotFound, SessionManagerError, Unauthenticated
+from sessionmanager.errors import Malformed, MinVersionAhead, NotFound, SessionManagerError, Unauthenticated
 from sessionmanager.words import H_MIN_VERSION
 
 T = TypeVar("T")
@@ -65,7 +65,12 @@ def serves(route: str) -> Callable[[F], F]:
 
 
 def path(*segments: str) -> str:
-    """A path of these segments, each quoted: no id and no name leads out of it."""
+    """A path of these segments, each quoted: no id and no name leads out of it. Raises TypeError, Malformed: no id."""
+    for segment in cast("tuple[object, ...]", segments):
+        if not isinstance(segment, str):
+            raise TypeError(f"an id is a text, not {type(segment).__name__}: of a session it is `session.id`")
+        if not segment:
+            raise Malformed("an id has at least one character: nothing was sent")
     quoted = [quote(segment, safe="") for segment in segments]
     # Of dots alone a segment would be taken for a relative path by whatever is on the way.
     return "/" + "/".join(s if s.strip(".") else s.replace(".", "%2E") for s in quoted)

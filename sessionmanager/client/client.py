@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import ssl
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import TracebackType
@@ -19,18 +21,17 @@ import httpx2
 import msgspec
 
 from sessionmanager import __version__
-from sessionmanager.client.problems import NotOurs, TimedOut, Unreachable, error_of
-from sessionmanager.errors import OutcomeUnknown, SessionManagerError
+from sessionmanager.client.problems import READS, NotOurs, error_of, unanswered
+from sessionmanager.errors import SessionManagerError, Unauthenticated
 from sessionmanager.tracing.spans import told_headers
-from sessionmanager.words import H_API_KEY, H_IDEMPOTENCY_KEY, H_MIN_VERSION
+from sessionmanager.words import H_API_KEY, H_IDEMPOTENCY_KEY, H_MIN_VERSION, H_TENANT
 
 DEADLINE_SECONDS: Final = 10.0
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 CONNECTIONS_MAX: Final = 100
 STREAMS_MAX: Final = 1000
 NOT_MODIFIED: Final = 304
-_READS: Final = frozenset({"GET", "HEAD"})
-_NOTHING_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
+_CREDENTIAL: Final = re.compile("[!-~]+")
 
 Json = dict[str, Any]
 
@@ -85,14 +86,19 @@ class KeyText(str):
 
 
 def credential_header(credential: str) -> dict[str, str]:
-    """The header that says who calls."""
+    """The header that says who calls. Raises Unauthenticated: no header takes it."""
+    if not _CREDENTIAL.fullmatch(credential):
+        raise Unauthenticated("the credential is empty, or has a space or line feed in it: nothing was sent")
     if isinstance(credential, KeyText):
         return {H_API_KEY: str(credential)}
     return {"authorization": f"Bearer {credential}"}
 
 
 class PlainClient:
-    """One service, one token. Use as `async with`; may be shared by many tasks of one event loop."""
+    """One service, one token. Use as `async with`; may be shared by many tasks of one event loop.
+
+    where: the service, `http(s)://host:port`, as messages name it. always: headers of every request.
+    """
 
     def __init__(
         self,
@@ -100,9 +106,11 @@ class PlainClient:
         token: str | Callable[[], str],
         *,
         deadline_seconds: float = DEADLINE_SECONDS,
+        tenant: str | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        """Args: token: or a function that gives one, asked at each call. transport: for tests, in place of a socket.
+        """Args: token: or a function that gives one, asked at each call. tenant: which one a token for all tenants
+        means. transport: for tests, in place of a socket.
         Raises: ValueError for an address that is not http(s)://host."""
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.username:
@@ -111,10 +119,15 @@ class PlainClient:
         self._deadline = deadline_seconds
         # A proxy named in the environment has nothing to do with a service on this machine.
         self._trust_env = parts.hostname not in ("localhost", "127.0.0.1", "::1")
+        # Whom to trust over TLS takes longer to read than some requests; plain HTTP asks for nobody, and trusts nobody.
+        self._trusts: ssl.SSLContext | bool = parts.scheme == "https" or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._base_url = base_url
+        self.where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        self.always = {} if tenant is None else {H_TENANT: tenant}
         self._transport = transport
         self._http = self._pool(CONNECTIONS_MAX)
         self._streams: httpx2.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def _pool(self, connections_max: int) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(
@@ -124,6 +137,7 @@ class PlainClient:
             transport=self._transport,
             limits=httpx2.Limits(max_connections=connections_max),
             trust_env=self._trust_env,
+            verify=self._trusts,
         )
 
     @property
@@ -142,9 +156,13 @@ class PlainClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections; no call can be made any more."""
         if self._streams is not None:
             await self._streams.aclose()
-        await self._http.__aexit__(kind, error, trace)
+        await self._http.aclose()
 
     # -- reads
 
@@ -260,14 +278,14 @@ class PlainClient:
         Raises: the service's own errors. Unreachable: nothing was sent, or a read broke off. TimedOut: a read.
         OutcomeUnknown: a write whose answer did not come. NotOurs. ValueError: `body` cannot be JSON.
         """
-        if method not in _READS:
+        if method not in READS:
             key = key or uuid.uuid4().hex
         request = self._request(self._http, method, path, query, body, headers, key=key, token=token)
         try:
             async with asyncio.timeout(self._deadline if deadline_seconds is None else deadline_seconds):
                 return await self._send(request, also)
         except (TimeoutError, httpx2.HTTPError) as error:
-            raise _failure(error, method, key) from None
+            raise unanswered(error, self.where, method, key) from None
 
     async def open_stream(
         self,
@@ -293,8 +311,12 @@ class PlainClient:
                     return response
                 await self._read(response)
         except (TimeoutError, httpx2.HTTPError) as error:
-            raise _failure(error, "GET", None) from None
+            raise self.stream_failure(error) from None
         raise NotOurs("an answer that is no stream")
+
+    def stream_failure(self, error: Exception) -> SessionManagerError:
+        """What it means that an open stream broke."""
+        return unanswered(error, self.where, "GET", None)
 
     def _request(
         self,
@@ -308,6 +330,10 @@ class PlainClient:
         key: str | None = None,
         token: str | None = None,
     ) -> httpx2.Request:
+        loop = asyncio.get_running_loop()
+        if self._loop not in (None, loop):
+            raise RuntimeError("the client belongs to another event loop: make one in each, or use `Client`")
+        self._loop = loop
         if token is None:
             token = self._token if isinstance(self._token, str) else self._token()
         sent = credential_header(token)
@@ -322,7 +348,7 @@ class PlainClient:
             path.lstrip("/"),
             params={name: value for name, value in (query or {}).items() if value is not None},
             content=content,
-            headers={**trace_headers(headers), **sent, **(headers or {})},
+            headers={**trace_headers(headers), **self.always, **sent, **(headers or {})},
         )
 
     async def _send(self, request: httpx2.Request, also: Collection[int]) -> Answer:
@@ -363,19 +389,3 @@ def path_of(id: str, *rest: str) -> str:
     """The path of a session, or of something of it; no id and no name leads out of it."""
     quoted = quote(id, safe="")
     return "/".join(("/sessions", quoted.replace(".", "%2E") if not id.strip(".") else quoted, *rest))
-
-
-def stream_failure(error: Exception) -> SessionManagerError:
-    """What it means that an open stream broke."""
-    return _failure(error, "GET", None)
-
-
-def _failure(error: Exception, method: str, key: str | None) -> SessionManagerError:
-    """What a call without an answer means. The driver's own text may hold the address and is left out."""
-    if isinstance(error, _NOTHING_SENT):
-        return Unreachable()
-    if method not in _READS:
-        unknown = OutcomeUnknown()
-        unknown.add_note(f"idempotency key {key}")
-        return unknown
-    return TimedOut() if isinstance(error, (TimeoutError, httpx2.TimeoutException)) else Unreachable()

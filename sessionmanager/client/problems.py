@@ -1,10 +1,14 @@
-"""Answers → errors: the table of `api/problems.py` read backwards, so that a caller meets the same classes."""
+"""Answers → errors: the table of `api/problems.py` read backwards, so that a caller meets the same classes; and what it
+means that no answer came."""
 
 from __future__ import annotations
 
+import socket
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
+import httpx2
 import msgspec
 
 from sessionmanager import errors as e
@@ -12,6 +16,8 @@ from sessionmanager.words import TierName
 
 RETRY_AFTER_SECONDS_MAX: Final = 3600.0
 DETAIL_CHARACTERS_MAX: Final = 1000
+READS: Final = frozenset({"GET", "HEAD"})
+_NOTHING_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
 
 
 class Unreachable(e.SessionManagerError):
@@ -128,3 +134,35 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> e.SessionM
     if request_id:
         error.add_note(f"request_id {request_id}")
     return error
+
+
+def unanswered(error: Exception, where: str, method: str, key: str | None) -> e.SessionManagerError:
+    """The error that a call without an answer stands for. where: the service, `http(s)://host:port`; key: of a write.
+
+    The driver's own text is left out: it may hold a header, and with it a token.
+    """
+    if isinstance(error, httpx2.LocalProtocolError) and str(error).startswith("Illegal"):
+        return e.Malformed("a header of the request has a line feed or the like in it: nothing was sent")
+    if isinstance(error, _NOTHING_SENT):
+        return Unreachable(unreached(error, where))
+    if method not in READS:
+        unknown = e.OutcomeUnknown()
+        unknown.add_note(f"idempotency key {key}")
+        return unknown
+    if isinstance(error, (TimeoutError, httpx2.TimeoutException)):
+        return TimedOut(f"{where} did not answer in time")
+    return Unreachable(f"the connection to {where} broke")
+
+
+def unreached(error: BaseException, where: str) -> str:
+    """Why there is no connection, as far as it can be told, and what to look at."""
+    if isinstance(error, httpx2.PoolTimeout):
+        return f"all connections to {where} were in use for too long"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            return f"no TLS with {where}: {getattr(cause, 'reason', None) or 'the handshake failed'}"
+        if isinstance(cause, socket.gaierror):
+            return f"no such host: {where}"
+        cause = cause.__cause__ or cause.__context__
+    return f"nobody answers at {where}: is the service up, and is that its address?"

@@ -15,14 +15,14 @@ from typing import Any, Final, Self
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from sessionmanager import __version__
 from sessionmanager.client.bodies import Entry as EntryDict
 from sessionmanager.client.bodies import with_ids
 from sessionmanager.client.caller import Caller, decode, given, session_path
 from sessionmanager.client.client import credential_header, trace_headers
-from sessionmanager.client.problems import NotOurs, TimedOut, Unreachable, error_of
+from sessionmanager.client.problems import NotOurs, TimedOut, Unreachable, error_of, unreached
 from sessionmanager.client.retry import AGAIN
 from sessionmanager.client.stream import EVENT_BYTES_MAX, SILENCE_SECONDS, Resync, Signal
 from sessionmanager.errors import Erased, OutcomeUnknown, SessionManagerError, Unauthenticated
@@ -138,7 +138,7 @@ class AsyncSocket:
                 frame = await answer
         except (TimeoutError, ConnectionClosed):
             if not is_sent:
-                raise Unreachable() from None
+                raise Unreachable(f"no connection to {self._caller.plain.where}") from None
             raise (OutcomeUnknown() if "key" in request else TimedOut()) from None
         finally:
             del self._answers[id]
@@ -177,7 +177,7 @@ class AsyncSocket:
 
     async def _connected(self, token: str) -> int:
         """One connection to its end. Answers when to come back; raises what ends the feed, or Unreachable."""
-        headers = trace_headers() | credential_header(token)
+        headers = trace_headers() | self._caller.plain.always | credential_header(token)
         if self.cursor is not None:
             headers["Last-Event-ID"] = str(self.cursor)
         try:
@@ -204,8 +204,10 @@ class AsyncSocket:
             response = error.response
             found = {name.lower(): value for name, value in response.headers.raw_items()}
             raise error_of(response.status_code, found, bytes(response.body or b"")) from None
-        except (OSError, TimeoutError, InvalidHandshake, WebSocketException):
-            raise Unreachable() from None
+        except (OSError, TimeoutError) as error:
+            raise Unreachable(unreached(error, self._caller.plain.where)) from None
+        except WebSocketException:
+            raise Unreachable(f"the connection to {self._caller.plain.where} ended") from None
 
     async def _read(self, connection: ClientConnection) -> int:
         while True:

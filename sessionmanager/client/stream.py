@@ -18,7 +18,6 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from sessionmanager.client.caller import Caller, decode
-from sessionmanager.client.client import stream_failure
 from sessionmanager.client.problems import NotOurs, TimedOut
 from sessionmanager.client.retry import AGAIN
 from sessionmanager.errors import Erased, SessionManagerError, Unauthenticated
@@ -206,7 +205,7 @@ class AsyncFeed(Generic[E_co]):
         except TimeoutError:
             raise TimedOut("the feed fell silent") from None
         except httpx2.HTTPError as error:
-            raise stream_failure(error) from None
+            raise self._caller.plain.stream_failure(error) from None
         if piece is None:
             raise TimedOut("the feed was cut")
         self._well_at, self._tries = asyncio.get_running_loop().time(), 0

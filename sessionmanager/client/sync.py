@@ -146,7 +146,8 @@ class Socket(Items[Entry | Signal | Resync]):
 
 
 class Client(Twin):
-    """One service, one credential; `AsyncClient` says what each call does. Use as `with`."""
+    """One service, one credential; `AsyncClient` says what each call does. Use as `with`, or `close` it at the end; it
+    works where an event loop runs already, as in a notebook. After a fork each process needs one of its own."""
 
     def __init__(
         self,
@@ -154,11 +155,12 @@ class Client(Twin):
         token: Token | None = None,
         *,
         api_key: str | None = None,
+        tenant: str | None = None,
         retry: Retry = DEFAULT,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         """Raises: as `AsyncClient` does."""
-        inner = AsyncClient(base_url, token, api_key=api_key, retry=retry, transport=transport)
+        inner = AsyncClient(base_url, token, api_key=api_key, tenant=tenant, retry=retry, transport=transport)
         super().__init__(LoopThread(), inner)
 
     @classmethod
@@ -169,17 +171,21 @@ class Client(Twin):
         return twin
 
     def __enter__(self) -> Self:
-        self._thread.start()
         self._thread.run(self._inner.__aenter__())
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            self._thread.run(self._inner.__aexit__(kind, error, trace))
-        finally:
-            self._thread.stop()
+        self.close()
+
+    def close(self) -> None:
+        """Close its connections and end its thread, and with it all clients of `with_token`. Once is enough."""
+        if not self._thread.stopped:
+            try:
+                self._thread.run(self._inner.aclose())
+            finally:
+                self._thread.stop()
 
     def session(self, id: str) -> Session:
         """One session, by its id; nothing is asked of the service yet."""

@@ -8,48 +8,80 @@ import asyncio
 import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from types import TracebackType
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast, overload
+from typing import Any, Concatenate, Final, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 P = ParamSpec("P")
 T = TypeVar("T")
 A = TypeVar("A")
 S = TypeVar("S")
+STOP_SECONDS: Final = 5.0
+"""What still runs on the loop of a client that is closed has so long to end."""
 
 
 class LoopThread:
-    """An event loop that turns in a thread of its own, from `start` to `stop`."""
+    """An event loop that turns in a thread of its own, from the first use of it to `stop`."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._stopped = False
 
-    def start(self) -> None:
-        loop = self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=loop.run_forever, name="sessionmanager client", daemon=True)
-        self._thread.start()
+    def start(self) -> asyncio.AbstractEventLoop:
+        """The loop, begun where it is not. Raises RuntimeError: it was stopped, or cannot be used from here."""
+        with self._lock:
+            if self._stopped:
+                raise RuntimeError("the client is closed: make another one")
+            if self._loop is None or self._thread is None:
+                loop = self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=loop.run_forever, name="sessionmanager client", daemon=True)
+                self._thread.start()
+            if threading.current_thread() is self._thread:
+                raise RuntimeError("one of the client's callbacks calls it, which would wait for ever")
+            if not self._thread.is_alive():
+                raise RuntimeError("the client was made before a fork, and its thread stayed behind: make one in here")
+            return self._loop
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped
 
     def stop(self) -> None:
-        loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
-        if loop is not None and thread is not None:
+        """End it, and whatever still runs on it. Nothing where it never began, or was stopped before."""
+        with self._lock:
+            loop, thread, self._loop, self._thread, self._stopped = self._loop, self._thread, None, None, True
+        if loop is not None and thread is not None and thread.is_alive():
+            # On its own thread: whoever stops it may be a task of another loop, as in a notebook.
+            with suppress(TimeoutError):
+                asyncio.run_coroutine_threadsafe(_end_all(), loop).result(STOP_SECONDS)
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
-            loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run it to its end there. An interrupt here cancels it. Raises RuntimeError: not open, or asked by that thread
-        itself."""
-        if self._loop is None or threading.current_thread() is self._thread:
+        """Run it to its end there. An interrupt here cancels it. Raises RuntimeError as `start` does."""
+        try:
+            running = asyncio.run_coroutine_threadsafe(work, self.start())
+        except RuntimeError:
             work.close()
-            raise RuntimeError("the client is not open, or one of its callbacks calls it, which would wait for ever")
-        running = asyncio.run_coroutine_threadsafe(work, self._loop)
+            raise
         try:
             return running.result()
         except BaseException:
             running.cancel()
             raise
+
+
+async def _end_all() -> None:
+    """Cancel what still runs on this loop, and close its generators."""
+    loop = asyncio.get_running_loop()
+    left = asyncio.all_tasks(loop) - {asyncio.current_task(loop)}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    await loop.shutdown_asyncgens()
 
 
 class Twin:

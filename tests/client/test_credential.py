@@ -51,6 +51,25 @@ async def test_one_key_calls_follows_and_talks_over_a_socket_until_it_is_revoked
                 await session.get()
 
 
+async def test_a_token_for_all_tenants_works_in_the_tenant_that_the_client_names_on_every_way() -> None:
+    async with live() as service, asyncio.timeout(PATIENCE_SECONDS):
+        everywhere = service.token("admin", tenant="*")
+        async with AsyncClient(service.address, everywhere, tenant="acme") as client:
+            session = client.session((await client.create(entries=[message("user", "one")])).id)
+            async with session.events(after=0) as feed:
+                assert isinstance(await anext(feed), Entry)
+            async with client.socket(session.id) as line:
+                await line.append([message("user", "two")])
+            async with session.join(kind="agent", identity="bot") as me:
+                await me.session.append([message("assistant", "three")])
+        async with AsyncClient(service.address, service.token(tenant="acme")) as theirs:
+            said = [entry.content async for entry in theirs.history(session.id, type="message")]
+            assert said == ["one", "two", "three"]
+        async with AsyncClient(service.address, everywhere) as nobodys:
+            with pytest.raises(errors.Malformed, match="X-Tenant"):
+                await nobodys.get(session.id)
+
+
 def test_the_blocking_twin_takes_a_key_too() -> None:
     script = Script(answer({"items": [], "next_cursor": None}))
     with Client("http://service", api_key="the-key", transport=script) as client:

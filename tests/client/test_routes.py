@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from typing import Any, Final, get_type_hints
-from unittest.mock import MagicMock
 from urllib.parse import unquote
 
 import httpx2
@@ -13,7 +12,6 @@ import msgspec
 import pytest
 
 from sessionmanager.api.routing import Route
-from sessionmanager.api.table import routes
 from sessionmanager.client import AsyncClient, bodies
 from sessionmanager.client.calls import telephony
 from sessionmanager.errors import Forbidden
@@ -25,14 +23,13 @@ from sessionmanager.wire.entries import EntryDraft
 from sessionmanager.wire.participants import ParticipantPage
 from sessionmanager.wire.services import ApiKey, ApiKeyPage
 from tests.client.scripted import client_of, refusal
+from tests.support.table import unbound_table
 
 pytestmark = pytest.mark.unit
 
 FOR_OTHERS: Final = {"POST /livekit/webhook"}
 """Called by systems that sign what they send, never by a client."""
-TABLE: Final[Mapping[str, Route]] = {
-    route.name: route for route in routes(MagicMock(), 1) if route.name not in FOR_OTHERS
-}
+TABLE: Final[Mapping[str, Route]] = {route.name: route for route in unbound_table() if route.name not in FOR_OTHERS}
 METHODS: Final[Mapping[str, str]] = {
     route: name
     for name, method in inspect.getmembers(AsyncClient, inspect.isfunction)

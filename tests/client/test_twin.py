@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+import subprocess
+import sys
 import threading
 from typing import Any, Final
 
@@ -14,6 +17,7 @@ from sessionmanager.client import socket, stream, twin
 from sessionmanager.client import sync as blocking
 from sessionmanager.client.outbox import Kept
 from tests.client.scripted import Script, answer, refusal
+from tests.support.house import ROOT
 
 pytestmark = pytest.mark.unit
 
@@ -29,6 +33,8 @@ PAIRS: Final[tuple[tuple[type, type, set[str]], ...]] = (
 """Async class, its twin, and what only the parts of the client call on each other."""
 ONLY_TWINS: Final = {"thread", "inner", "around"}
 OF_ITEMS: Final = {"close"}
+BLOCKING_NAMES: Final = {"aclose": "close"}
+SECONDS: Final = 60.0
 RECEIPT: Final = {"id": "a", "version": 7, "status": "active"}
 
 
@@ -48,7 +54,8 @@ def signature(class_: type, name: str) -> list[inspect.Parameter] | None:
 
 @pytest.mark.parametrize(("class_", "of", "inside"), PAIRS, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_twin_has_the_same_members(class_: type, of: type, inside: set[str]) -> None:
-    assert public(class_) - inside == public(of) - ONLY_TWINS - (OF_ITEMS if of is blocking.Socket else set())
+    blocks = {BLOCKING_NAMES.get(name, name) for name in public(class_) - inside}
+    assert blocks == public(of) - ONLY_TWINS - (OF_ITEMS if of is blocking.Socket else set())
 
 
 @pytest.mark.parametrize(("class_", "of", "inside"), PAIRS, ids=lambda value: getattr(value, "__name__", ""))
@@ -132,6 +139,53 @@ def test_a_call_from_within_a_callback_is_refused_instead_of_waiting_for_ever() 
     assert "callbacks" in seen[0]
 
 
-def test_a_client_that_is_not_open_says_so() -> None:
-    with pytest.raises(RuntimeError, match="not open"):
-        blocking_client(Script(answer(RECEIPT))).get("a")
+async def test_a_client_works_and_is_closed_where_an_event_loop_runs_already_as_in_a_notebook() -> None:
+    with blocking_client(Script(answer(RECEIPT))) as one:
+        assert one.suspend("a").version == 7
+
+
+def test_a_client_opens_at_its_first_call_and_is_closed_once() -> None:
+    one = blocking_client(Script(answer(RECEIPT)))
+    assert one.suspend("a").version == 7
+    one.close()
+    one.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        one.suspend("a")
+
+
+def test_closing_a_client_ends_what_still_runs_on_its_loop() -> None:
+    ended: list[str] = []
+    begun = threading.Event()
+
+    async def for_ever() -> None:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        finally:
+            ended.append("ended")
+
+    one = blocking_client(Script(answer(RECEIPT)))
+    running = asyncio.run_coroutine_threadsafe(for_ever(), one.thread.start())
+    assert begun.wait(SECONDS)
+    one.close()
+    assert ended == ["ended"]
+    assert running.cancelled()
+
+
+def test_a_client_that_came_through_a_fork_says_so_instead_of_waiting_for_ever() -> None:
+    script = """
+import os, sys
+from sessionmanager.client import Client
+client = Client("http://127.0.0.1:9", "t")
+client.thread.start()
+child = os.fork()
+if child == 0:
+    try:
+        client.get("a")
+    except RuntimeError as error:
+        os._exit(7 if "fork" in str(error) else 1)
+    os._exit(2)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    ran = subprocess.run([sys.executable, "-c", script], check=False, cwd=ROOT, timeout=SECONDS)
+    assert ran.returncode == 7

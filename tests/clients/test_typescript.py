@@ -13,6 +13,7 @@ import pytest
 
 from tests.clients.node import need_browser, typescript
 from tests.support.house import ROOT
+from tests.support.left_out import FULL
 from tests.support.process import Process, serving
 from tests.support.rooms import livekit_address
 from tests.support.server import served
@@ -84,6 +85,7 @@ def test_the_typescript_client_keeps_its_promises_against_a_running_service(serv
 
 
 @pytest.mark.usefixtures("compiled")
+@FULL
 def test_the_same_files_work_in_a_browser_from_another_origin(service: Process) -> None:
     need_browser()
     counts = counted(run(service, BROWSER))
@@ -92,6 +94,7 @@ def test_the_same_files_work_in_a_browser_from_another_origin(service: Process) 
 
 
 @pytest.mark.usefixtures("compiled")
+@FULL
 async def test_a_session_and_its_room_agree_in_a_browser_with_a_microphone(tmp_path: Path) -> None:
     need_browser()
     async with owned("livekit", tmp_path) as server:

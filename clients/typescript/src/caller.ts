@@ -1,5 +1,5 @@
 /** What all calls share: the token, retries, keys, and which version of each session has been seen. */
-import { ProblemError, isProblem, mediaType, problemOf } from "./problems.js";
+import { ProblemError, isObject, isProblem, mediaType, problemOf } from "./problems.js";
 import type { Retrier } from "./retry.js";
 
 /** A token, or what gives one: asked at each request, so it should keep what is still good. refused: one that the
@@ -40,6 +40,9 @@ export interface Answer<T> {
 const ANSWER_BYTES_MAX = 64 * 1024 * 1024;
 const SESSIONS_MAX = 10_000;
 const KEY_BYTES = 16;
+const TOKEN = /^[!-~]+$/;
+/** By these codes Node says that there was no connection; browsers do not say. */
+const NOT_CONNECTED: ReadonlySet<unknown> = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN"]);
 const TAG = /^(?:W\/)?"v(\d{1,15})"$/;
 
 /** The newest version of each session that was seen here; of so many sessions, those used last. */
@@ -77,14 +80,29 @@ export interface Parts {
 }
 
 export class Caller {
+    /** Not a member like others: whoever prints a client, or makes JSON of it, does not show the token. */
+    readonly #token: Token;
+
     constructor(
         readonly parts: Parts,
-        readonly token: Token,
-    ) {}
+        token: Token,
+    ) {
+        this.#token = token;
+    }
 
-    /** The token to send. Throws what gives it. */
+    get token(): Token {
+        return this.#token;
+    }
+
+    /** The token to send. Throws what gives it; `unauthenticated` for one that no header takes. */
     async bearer(refused?: string): Promise<string> {
-        return typeof this.token === "string" ? this.token : await this.token(refused);
+        const token: unknown = typeof this.#token === "function" ? await this.#token(refused) : this.#token;
+        if (typeof token === "string" && TOKEN.test(token)) return token;
+        throw new ProblemError({
+            type: "unauthenticated",
+            remedy: "fix",
+            detail: "the token is missing or empty, or has a space or line feed in it: nothing was sent",
+        });
     }
 
     /**
@@ -172,7 +190,7 @@ export class Caller {
             }
             throw problemOf(response.status, response.headers, data, write);
         } catch (error) {
-            throw unanswered(error, limit, write);
+            throw unanswered(error, limit, write, this.parts.baseUrl);
         } finally {
             limit.end();
         }
@@ -236,8 +254,8 @@ export class Limit {
     }
 }
 
-/** What it means that no answer came: a write may stand, a read was for nothing. */
-export function unanswered(error: unknown, limit: Limit, write: boolean): unknown {
+/** What it means that no answer came: a write may stand unless nothing was sent, a read was for nothing. */
+export function unanswered(error: unknown, limit: Limit, write: boolean, baseUrl: string): unknown {
     if (isProblem(error)) return error;
     if (limit.timedOut) {
         return write
@@ -245,9 +263,12 @@ export function unanswered(error: unknown, limit: Limit, write: boolean): unknow
             : new ProblemError({ type: "timed-out", remedy: "wait", detail: "no answer came in time" });
     }
     if (limit.signal.aborted) return limit.signal.reason;
-    return write
-        ? new ProblemError({ type: "outcome-unknown", remedy: "repeat", detail: "the connection broke", cause: error })
-        : new ProblemError({ type: "unreachable", remedy: "wait", detail: "nobody answers", cause: error });
+    const cause = error instanceof Error ? error.cause : undefined;
+    if (!write || NOT_CONNECTED.has(isObject(cause) ? cause["code"] : undefined)) {
+        const detail = `nobody answers at ${baseUrl}: is the service up, and is that its address?`;
+        return new ProblemError({ type: "unreachable", remedy: "wait", detail, cause: error });
+    }
+    return new ProblemError({ type: "outcome-unknown", remedy: "repeat", detail: "the connection broke", cause: error });
 }
 
 /** Fills the parameters of an operation's path. Throws ProblemError for one that a URL would take for a folder. */

@@ -52,6 +52,8 @@ export interface Options {
 }
 
 const PAGE = 200;
+const BASE_URL = /^https?:\/\/[^/@?#]+(\/[^?#]*)?$/;
+const RELATIVE_URL = /^(https?:\/\/[^/@?#]+)?(\/[^?#]*)?$/;
 
 /** What `call` reads of its argument, whatever the operation. */
 interface Given extends CallOptions {
@@ -132,6 +134,11 @@ export class SessionManager {
 
 function partsOf(options: Options): Parts {
     const { random = Math.random } = options;
+    // A page may name its own host by leaving it out; nobody else has one.
+    const form = "location" in globalThis ? RELATIVE_URL : BASE_URL;
+    if (!form.test(options.baseUrl)) {
+        throw new TypeError("baseUrl is the address of the service: http(s)://host[:port][/prefix]");
+    }
     return {
         baseUrl: options.baseUrl.replace(/\/+$/, ""),
         // Browsers refuse a `fetch` that is called as a method of something else.

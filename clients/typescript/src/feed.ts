@@ -95,8 +95,9 @@ export class Feed<E> implements AsyncIterable<E> {
     private silenceMs = SILENCE_MS;
     private againMs = AGAIN_MS;
     private openAt = 0;
-    private token = "";
-    private refused: string | undefined;
+    /** Not shown by whoever prints a feed. */
+    #token = "";
+    #refused: string | undefined;
     private renewed = false;
     private tries = 0;
     private wellAt: number | undefined;
@@ -165,7 +166,7 @@ export class Feed<E> implements AsyncIterable<E> {
                 }
             }
         } catch (error) {
-            throw unanswered(error, limit, false);
+            throw unanswered(error, limit, false, this.parts.caller.parts.baseUrl);
         } finally {
             limit.cut();
         }
@@ -173,10 +174,10 @@ export class Feed<E> implements AsyncIterable<E> {
 
     private async opened(limit: Limit): Promise<ReadableStreamDefaultReader<Uint8Array>> {
         const { caller, path, query } = this.parts;
-        this.token = await caller.bearer(this.refused);
-        this.refused = undefined;
+        this.#token = await caller.bearer(this.#refused);
+        this.#refused = undefined;
         const headers = new Headers({ ...caller.parts.headers, accept: "text/event-stream" });
-        headers.set("authorization", `Bearer ${this.token}`);
+        headers.set("authorization", `Bearer ${this.#token}`);
         if (this.cursor !== undefined) headers.set("last-event-id", String(this.cursor));
         const url = caller.parts.baseUrl + path + search(query);
         const response = await caller.open(url, { method: "GET", headers }, limit.signal);
@@ -193,7 +194,7 @@ export class Feed<E> implements AsyncIterable<E> {
         if (error.is("unauthenticated") && typeof caller.token !== "string" && !this.renewed) {
             // Whoever gives tokens is asked again; a second refusal in a row stands.
             this.renewed = true;
-            this.refused = this.token;
+            this.#refused = this.#token;
             return;
         }
         if (!error.again) throw error;
@@ -225,7 +226,7 @@ export class Feed<E> implements AsyncIterable<E> {
                     detail: "the token of the feed is over",
                 });
             }
-            this.refused = this.token;
+            this.#refused = this.#token;
         } else if (event.name === "erased") {
             throw new ProblemError({ type: "erased", remedy: "fix", detail: "the session is erased for ever" });
         }

@@ -40,6 +40,8 @@ const MISSED_MAX = 100_000;
 export class Participant {
     private readonly over = new AbortController();
     private readonly ended = new AbortController();
+    /** Not shown by whoever prints a participant. */
+    readonly #joined: t.JoinAnswer;
 
     private constructor(
         /** The session, with this participant's own token. */
@@ -47,9 +49,10 @@ export class Participant {
         private readonly home: Session,
         /** What the service last said of it. */
         public about: t.Participant,
-        /** The whole answer: what it may identify itself with, and how it gets into its room. */
-        readonly joined: t.JoinAnswer,
-    ) {}
+        joined: t.JoinAnswer,
+    ) {
+        this.#joined = joined;
+    }
 
     static async join(home: Session, body: t.JoinBody, options: JoinOptions): Promise<Participant> {
         const began = performance.now();
@@ -74,9 +77,14 @@ export class Participant {
         return this.about.id;
     }
 
+    /** The whole answer: what it may identify itself with, and how it gets into its room. */
+    get joined(): t.JoinAnswer {
+        return this.#joined;
+    }
+
     /** Of the session when it joined. */
     get version(): number {
-        return this.joined.version;
+        return this.#joined.version;
     }
 
     /** Aborted when it takes part no longer, and nobody here has asked for it: it was taken out, the session has ended. */

@@ -52,11 +52,11 @@ export interface Operations {
   "GET /services": { data: t.GetServicesData; responses: t.GetServicesResponses };
   "DELETE /services/{service_id}": { data: t.DeleteServicesServiceIdData; responses: t.DeleteServicesServiceIdResponses };
   "POST /services/{service_id}/heartbeat": { data: t.PostServicesServiceIdHeartbeatData; responses: t.PostServicesServiceIdHeartbeatResponses };
+  "POST /api/v1/microservices/register": { data: t.PostApiV1MicroservicesRegisterData; responses: t.PostApiV1MicroservicesRegisterResponses };
+  "POST /api/v1/create-session": { data: t.PostApiV1CreateSessionData; responses: t.PostApiV1CreateSessionResponses };
   "POST /api-keys": { data: t.PostApiKeysData; responses: t.PostApiKeysResponses };
   "GET /api-keys": { data: t.GetApiKeysData; responses: t.GetApiKeysResponses };
   "DELETE /api-keys/{key_id}": { data: t.DeleteApiKeysKeyIdData; responses: t.DeleteApiKeysKeyIdResponses };
-  "POST /api/v1/microservices/register": { data: t.PostApiV1MicroservicesRegisterData; responses: t.PostApiV1MicroservicesRegisterResponses };
-  "POST /api/v1/create-session": { data: t.PostApiV1CreateSessionData; responses: t.PostApiV1CreateSessionResponses };
   "POST /webhooks": { data: t.PostWebhooksData; responses: t.PostWebhooksResponses };
   "GET /webhooks": { data: t.GetWebhooksData; responses: t.GetWebhooksResponses };
   "GET /webhooks/{hook_id}": { data: t.GetWebhooksHookIdData; responses: t.GetWebhooksHookIdResponses };
@@ -95,7 +95,6 @@ export type ProblemName =
   | "forbidden"
   | "full"
   | "illegal-transition"
-  | "in-progress"
   | "internal"
   | "invalid"
   | "join-timeout"

@@ -957,6 +957,18 @@ export type ParticipantTokenBody = {
 };
 
 /**
+ * PatchOperation
+ *
+ * One step of a JSON patch (RFC 6902).
+ */
+export type PatchOperation = {
+    op: 'add' | 'copy' | 'move' | 'remove' | 'replace' | 'test';
+    path: string;
+    from?: string;
+    value?: unknown;
+};
+
+/**
  * Problem
  *
  * RFC 9457. `type` is the stable name of the error, `remedy` what to do; nothing may parse `detail`.
@@ -1569,7 +1581,6 @@ export type TestOutcome = {
 export type TierHealth = {
     status: 'degraded' | 'down' | 'ok';
     backend?: string;
-    latency_ms?: number;
     detail?: string;
 };
 
@@ -1792,10 +1803,10 @@ export type PostSessionsErrors = {
         type?: 'forbidden';
     };
     /**
-     * The same request is still running; The id is taken; The tenant's quota is used up
+     * The id is taken; The tenant's quota is used up
      */
     409: Problem & {
-        type?: 'in-progress' | 'already-exists' | 'quota-exceeded';
+        type?: 'already-exists' | 'quota-exceeded';
     };
     /**
      * Erased for ever
@@ -2032,12 +2043,6 @@ export type DeleteSessionsIdErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running
-     */
-    409: Problem & {
-        type?: 'in-progress';
-    };
-    /**
      * Erased for ever
      */
     410: Problem & {
@@ -2213,12 +2218,6 @@ export type PatchSessionsIdErrors = {
      */
     404: Problem & {
         type?: 'not-found';
-    };
-    /**
-     * The same request is still running
-     */
-    409: Problem & {
-        type?: 'in-progress';
     };
     /**
      * Erased for ever
@@ -2418,10 +2417,10 @@ export type PostSessionsIdEntriesErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running; Not possible in this status; Somebody else may speak, or nobody
+     * Not possible in this status; Somebody else may speak, or nobody
      */
     409: Problem & {
-        type?: 'in-progress' | 'illegal-transition' | 'floor-lost';
+        type?: 'illegal-transition' | 'floor-lost';
     };
     /**
      * Erased for ever
@@ -2695,10 +2694,10 @@ export type PostSessionsIdResumeErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running; The session cannot be resumed
+     * The session cannot be resumed
      */
     409: Problem & {
-        type?: 'in-progress' | 'not-resumable';
+        type?: 'not-resumable';
     };
     /**
      * Erased for ever
@@ -2800,10 +2799,10 @@ export type PostSessionsIdSuspendErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running; Not possible in this status
+     * Not possible in this status
      */
     409: Problem & {
-        type?: 'in-progress' | 'illegal-transition';
+        type?: 'illegal-transition';
     };
     /**
      * Erased for ever
@@ -2911,10 +2910,10 @@ export type PostSessionsIdActivateErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running; Not possible in this status
+     * Not possible in this status
      */
     409: Problem & {
-        type?: 'in-progress' | 'illegal-transition';
+        type?: 'illegal-transition';
     };
     /**
      * Erased for ever
@@ -3022,10 +3021,10 @@ export type PostSessionsIdEndErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running; Not possible in this status
+     * Not possible in this status
      */
     409: Problem & {
-        type?: 'in-progress' | 'illegal-transition';
+        type?: 'illegal-transition';
     };
     /**
      * Erased for ever
@@ -3133,10 +3132,10 @@ export type PostSessionsIdFailErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running; Not possible in this status
+     * Not possible in this status
      */
     409: Problem & {
-        type?: 'in-progress' | 'illegal-transition';
+        type?: 'illegal-transition';
     };
     /**
      * Erased for ever
@@ -3240,10 +3239,10 @@ export type PostSessionsIdArchiveErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running; Not possible in this status
+     * Not possible in this status
      */
     409: Problem & {
-        type?: 'in-progress' | 'illegal-transition';
+        type?: 'illegal-transition';
     };
     /**
      * Erased for ever
@@ -3412,10 +3411,10 @@ export type PostSessionsIdParticipantsErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running; The id is taken; The session is full; Not possible in this status
+     * The id is taken; The session is full; Not possible in this status
      */
     409: Problem & {
-        type?: 'in-progress' | 'already-exists' | 'full' | 'illegal-transition';
+        type?: 'already-exists' | 'full' | 'illegal-transition';
     };
     /**
      * Erased for ever
@@ -3518,12 +3517,6 @@ export type DeleteSessionsIdParticipantsPidErrors = {
      */
     404: Problem & {
         type?: 'not-found';
-    };
-    /**
-     * The same request is still running
-     */
-    409: Problem & {
-        type?: 'in-progress';
     };
     /**
      * Erased for ever
@@ -3680,12 +3673,6 @@ export type PatchSessionsIdParticipantsPidErrors = {
      */
     404: Problem & {
         type?: 'not-found';
-    };
-    /**
-     * The same request is still running
-     */
-    409: Problem & {
-        type?: 'in-progress';
     };
     /**
      * Erased for ever
@@ -3965,12 +3952,6 @@ export type DeleteSessionsIdFloorErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running
-     */
-    409: Problem & {
-        type?: 'in-progress';
-    };
-    /**
      * Erased for ever
      */
     410: Problem & {
@@ -4054,10 +4035,10 @@ export type PostSessionsIdFloorErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running; Somebody else has the floor; Somebody else may speak, or nobody
+     * Somebody else has the floor; Somebody else may speak, or nobody
      */
     409: Problem & {
-        type?: 'in-progress' | 'floor-taken' | 'floor-lost';
+        type?: 'floor-taken' | 'floor-lost';
     };
     /**
      * Erased for ever
@@ -4223,10 +4204,10 @@ export type PostCallsErrors = {
         type?: 'forbidden';
     };
     /**
-     * The same request is still running; The id is taken; The session is full; Not possible in this status; The session cannot be resumed; The tenant's quota is used up
+     * The id is taken; The session is full; Not possible in this status; The session cannot be resumed; The tenant's quota is used up
      */
     409: Problem & {
-        type?: 'in-progress' | 'already-exists' | 'full' | 'illegal-transition' | 'not-resumable' | 'quota-exceeded';
+        type?: 'already-exists' | 'full' | 'illegal-transition' | 'not-resumable' | 'quota-exceeded';
     };
     /**
      * Erased for ever
@@ -4399,10 +4380,10 @@ export type PostSessionsIdCallsErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running; The id is taken; The session is full; Not possible in this status
+     * The id is taken; The session is full; Not possible in this status
      */
     409: Problem & {
-        type?: 'in-progress' | 'already-exists' | 'full' | 'illegal-transition';
+        type?: 'already-exists' | 'full' | 'illegal-transition';
     };
     /**
      * Erased for ever
@@ -4505,10 +4486,10 @@ export type PatchSessionsIdCallsCidErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running; Not possible in this status
+     * Not possible in this status
      */
     409: Problem & {
-        type?: 'in-progress' | 'illegal-transition';
+        type?: 'illegal-transition';
     };
     /**
      * Erased for ever
@@ -4677,10 +4658,10 @@ export type PatchCallsCidErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running; Not possible in this status
+     * Not possible in this status
      */
     409: Problem & {
-        type?: 'in-progress' | 'illegal-transition';
+        type?: 'illegal-transition';
     };
     /**
      * Erased for ever
@@ -4779,10 +4760,10 @@ export type PostSessionsIdCallsCidEndErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running; Not possible in this status
+     * Not possible in this status
      */
     409: Problem & {
-        type?: 'in-progress' | 'illegal-transition';
+        type?: 'illegal-transition';
     };
     /**
      * Erased for ever
@@ -4951,10 +4932,10 @@ export type PostSessionsIdRoomErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running; Not possible in this status
+     * Not possible in this status
      */
     409: Problem & {
-        type?: 'in-progress' | 'illegal-transition';
+        type?: 'illegal-transition';
     };
     /**
      * Erased for ever
@@ -5519,12 +5500,6 @@ export type DeleteSessionsIdAttachmentsNameErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running
-     */
-    409: Problem & {
-        type?: 'in-progress';
-    };
-    /**
      * Erased for ever
      */
     410: Problem & {
@@ -5679,12 +5654,6 @@ export type PutSessionsIdAttachmentsNameErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running
-     */
-    409: Problem & {
-        type?: 'in-progress';
-    };
-    /**
      * Erased for ever
      */
     410: Problem & {
@@ -5834,10 +5803,10 @@ export type PostServicesErrors = {
         type?: 'forbidden';
     };
     /**
-     * The same request is still running; The id is taken; The tenant's quota is used up
+     * The id is taken; The tenant's quota is used up
      */
     409: Problem & {
-        type?: 'in-progress' | 'already-exists' | 'quota-exceeded';
+        type?: 'already-exists' | 'quota-exceeded';
     };
     /**
      * Over a limit of size
@@ -5931,12 +5900,6 @@ export type DeleteServicesServiceIdErrors = {
      */
     404: Problem & {
         type?: 'not-found';
-    };
-    /**
-     * The same request is still running
-     */
-    409: Problem & {
-        type?: 'in-progress';
     };
     /**
      * The idempotency key was used for another request
@@ -6058,6 +6021,188 @@ export type PostServicesServiceIdHeartbeatResponses = {
 
 export type PostServicesServiceIdHeartbeatResponse = PostServicesServiceIdHeartbeatResponses[keyof PostServicesServiceIdHeartbeatResponses];
 
+export type PostApiV1MicroservicesRegisterData = {
+    body: RegisterMicroservice;
+    headers?: {
+        /**
+         * Makes a repeat harmless: it gets the first answer. Kept for at least 24 hours, by tenant and subject.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path?: never;
+    query?: never;
+    url: '/api/v1/microservices/register';
+};
+
+export type PostApiV1MicroservicesRegisterErrors = {
+    /**
+     * The request cannot be read
+     */
+    400: Problem & {
+        type?: 'malformed';
+    };
+    /**
+     * A valid token is needed
+     */
+    401: Problem & {
+        type?: 'unauthenticated';
+    };
+    /**
+     * Not allowed for this token
+     */
+    403: Problem & {
+        type?: 'forbidden';
+    };
+    /**
+     * The id is taken; The tenant's quota is used up
+     */
+    409: Problem & {
+        type?: 'already-exists' | 'quota-exceeded';
+    };
+    /**
+     * Over a limit of size
+     */
+    413: Problem & {
+        type?: 'too-large';
+    };
+    /**
+     * Unsupported media type
+     */
+    415: Problem & {
+        type?: 'unsupported-media-type';
+    };
+    /**
+     * Some fields are not valid; The idempotency key was used for another request
+     */
+    422: Problem & {
+        type?: 'invalid' | 'key-reused';
+    };
+    /**
+     * Too many requests
+     */
+    429: Problem & {
+        type?: 'rate-limited';
+    };
+    /**
+     * Internal error
+     */
+    500: Problem & {
+        type?: 'internal';
+    };
+    /**
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
+     */
+    503: Problem & {
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
+    };
+};
+
+export type PostApiV1MicroservicesRegisterError = PostApiV1MicroservicesRegisterErrors[keyof PostApiV1MicroservicesRegisterErrors];
+
+export type PostApiV1MicroservicesRegisterResponses = {
+    /**
+     * The service
+     */
+    200: RegisteredMicroservice;
+};
+
+export type PostApiV1MicroservicesRegisterResponse = PostApiV1MicroservicesRegisterResponses[keyof PostApiV1MicroservicesRegisterResponses];
+
+export type PostApiV1CreateSessionData = {
+    body?: CreateRoomSession;
+    headers?: {
+        /**
+         * Makes a repeat harmless: it gets the first answer. Kept for at least 24 hours, by tenant and subject.
+         */
+        'Idempotency-Key'?: string;
+    };
+    path?: never;
+    query?: {
+        wait_seconds?: number;
+    };
+    url: '/api/v1/create-session';
+};
+
+export type PostApiV1CreateSessionErrors = {
+    /**
+     * The request cannot be read
+     */
+    400: Problem & {
+        type?: 'malformed';
+    };
+    /**
+     * A valid token is needed
+     */
+    401: Problem & {
+        type?: 'unauthenticated';
+    };
+    /**
+     * Not allowed for this token
+     */
+    403: Problem & {
+        type?: 'forbidden';
+    };
+    /**
+     * The tenant's quota is used up
+     */
+    409: Problem & {
+        type?: 'quota-exceeded';
+    };
+    /**
+     * Over a limit of size
+     */
+    413: Problem & {
+        type?: 'too-large';
+    };
+    /**
+     * Unsupported media type
+     */
+    415: Problem & {
+        type?: 'unsupported-media-type';
+    };
+    /**
+     * Some fields are not valid; The idempotency key was used for another request
+     */
+    422: Problem & {
+        type?: 'invalid' | 'key-reused';
+    };
+    /**
+     * Too many requests
+     */
+    429: Problem & {
+        type?: 'rate-limited';
+    };
+    /**
+     * Internal error
+     */
+    500: Problem & {
+        type?: 'internal';
+    };
+    /**
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
+     */
+    503: Problem & {
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
+    };
+    /**
+     * Services did not join in time
+     */
+    504: Problem & {
+        type?: 'join-timeout';
+    };
+};
+
+export type PostApiV1CreateSessionError = PostApiV1CreateSessionErrors[keyof PostApiV1CreateSessionErrors];
+
+export type PostApiV1CreateSessionResponses = {
+    /**
+     * The session, and the client's token
+     */
+    200: RoomSession;
+};
+
+export type PostApiV1CreateSessionResponse = PostApiV1CreateSessionResponses[keyof PostApiV1CreateSessionResponses];
+
 export type GetApiKeysData = {
     body?: never;
     path?: never;
@@ -6148,10 +6293,10 @@ export type PostApiKeysErrors = {
         type?: 'forbidden';
     };
     /**
-     * The same request is still running; The tenant's quota is used up
+     * The tenant's quota is used up
      */
     409: Problem & {
-        type?: 'in-progress' | 'quota-exceeded';
+        type?: 'quota-exceeded';
     };
     /**
      * Over a limit of size
@@ -6243,12 +6388,6 @@ export type DeleteApiKeysKeyIdErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running
-     */
-    409: Problem & {
-        type?: 'in-progress';
-    };
-    /**
      * The idempotency key was used for another request
      */
     422: Problem & {
@@ -6284,188 +6423,6 @@ export type DeleteApiKeysKeyIdResponses = {
 };
 
 export type DeleteApiKeysKeyIdResponse = DeleteApiKeysKeyIdResponses[keyof DeleteApiKeysKeyIdResponses];
-
-export type PostApiV1MicroservicesRegisterData = {
-    body: RegisterMicroservice;
-    headers?: {
-        /**
-         * Makes a repeat harmless: it gets the first answer. Kept for at least 24 hours, by tenant and subject.
-         */
-        'Idempotency-Key'?: string;
-    };
-    path?: never;
-    query?: never;
-    url: '/api/v1/microservices/register';
-};
-
-export type PostApiV1MicroservicesRegisterErrors = {
-    /**
-     * The request cannot be read
-     */
-    400: Problem & {
-        type?: 'malformed';
-    };
-    /**
-     * A valid token is needed
-     */
-    401: Problem & {
-        type?: 'unauthenticated';
-    };
-    /**
-     * Not allowed for this token
-     */
-    403: Problem & {
-        type?: 'forbidden';
-    };
-    /**
-     * The same request is still running; The id is taken; The tenant's quota is used up
-     */
-    409: Problem & {
-        type?: 'in-progress' | 'already-exists' | 'quota-exceeded';
-    };
-    /**
-     * Over a limit of size
-     */
-    413: Problem & {
-        type?: 'too-large';
-    };
-    /**
-     * Unsupported media type
-     */
-    415: Problem & {
-        type?: 'unsupported-media-type';
-    };
-    /**
-     * Some fields are not valid; The idempotency key was used for another request
-     */
-    422: Problem & {
-        type?: 'invalid' | 'key-reused';
-    };
-    /**
-     * Too many requests
-     */
-    429: Problem & {
-        type?: 'rate-limited';
-    };
-    /**
-     * Internal error
-     */
-    500: Problem & {
-        type?: 'internal';
-    };
-    /**
-     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
-     */
-    503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
-    };
-};
-
-export type PostApiV1MicroservicesRegisterError = PostApiV1MicroservicesRegisterErrors[keyof PostApiV1MicroservicesRegisterErrors];
-
-export type PostApiV1MicroservicesRegisterResponses = {
-    /**
-     * The service
-     */
-    200: RegisteredMicroservice;
-};
-
-export type PostApiV1MicroservicesRegisterResponse = PostApiV1MicroservicesRegisterResponses[keyof PostApiV1MicroservicesRegisterResponses];
-
-export type PostApiV1CreateSessionData = {
-    body?: CreateRoomSession;
-    headers?: {
-        /**
-         * Makes a repeat harmless: it gets the first answer. Kept for at least 24 hours, by tenant and subject.
-         */
-        'Idempotency-Key'?: string;
-    };
-    path?: never;
-    query?: {
-        wait_seconds?: number;
-    };
-    url: '/api/v1/create-session';
-};
-
-export type PostApiV1CreateSessionErrors = {
-    /**
-     * The request cannot be read
-     */
-    400: Problem & {
-        type?: 'malformed';
-    };
-    /**
-     * A valid token is needed
-     */
-    401: Problem & {
-        type?: 'unauthenticated';
-    };
-    /**
-     * Not allowed for this token
-     */
-    403: Problem & {
-        type?: 'forbidden';
-    };
-    /**
-     * The same request is still running; The tenant's quota is used up
-     */
-    409: Problem & {
-        type?: 'in-progress' | 'quota-exceeded';
-    };
-    /**
-     * Over a limit of size
-     */
-    413: Problem & {
-        type?: 'too-large';
-    };
-    /**
-     * Unsupported media type
-     */
-    415: Problem & {
-        type?: 'unsupported-media-type';
-    };
-    /**
-     * Some fields are not valid; The idempotency key was used for another request
-     */
-    422: Problem & {
-        type?: 'invalid' | 'key-reused';
-    };
-    /**
-     * Too many requests
-     */
-    429: Problem & {
-        type?: 'rate-limited';
-    };
-    /**
-     * Internal error
-     */
-    500: Problem & {
-        type?: 'internal';
-    };
-    /**
-     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
-     */
-    503: Problem & {
-        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
-    };
-    /**
-     * Services did not join in time
-     */
-    504: Problem & {
-        type?: 'join-timeout';
-    };
-};
-
-export type PostApiV1CreateSessionError = PostApiV1CreateSessionErrors[keyof PostApiV1CreateSessionErrors];
-
-export type PostApiV1CreateSessionResponses = {
-    /**
-     * The session, and the client's token
-     */
-    200: RoomSession;
-};
-
-export type PostApiV1CreateSessionResponse = PostApiV1CreateSessionResponses[keyof PostApiV1CreateSessionResponses];
 
 export type GetWebhooksData = {
     body?: never;
@@ -6557,10 +6514,10 @@ export type PostWebhooksErrors = {
         type?: 'forbidden';
     };
     /**
-     * The same request is still running; The tenant's quota is used up
+     * The tenant's quota is used up
      */
     409: Problem & {
-        type?: 'in-progress' | 'quota-exceeded';
+        type?: 'quota-exceeded';
     };
     /**
      * Over a limit of size
@@ -6650,12 +6607,6 @@ export type DeleteWebhooksHookIdErrors = {
      */
     404: Problem & {
         type?: 'not-found';
-    };
-    /**
-     * The same request is still running
-     */
-    409: Problem & {
-        type?: 'in-progress';
     };
     /**
      * The idempotency key was used for another request
@@ -6800,12 +6751,6 @@ export type PatchWebhooksHookIdErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running
-     */
-    409: Problem & {
-        type?: 'in-progress';
-    };
-    /**
      * Over a limit of size
      */
     413: Problem & {
@@ -6893,12 +6838,6 @@ export type PostWebhooksHookIdSecretErrors = {
      */
     404: Problem & {
         type?: 'not-found';
-    };
-    /**
-     * The same request is still running
-     */
-    409: Problem & {
-        type?: 'in-progress';
     };
     /**
      * Over a limit of size
@@ -6990,12 +6929,6 @@ export type PostWebhooksHookIdEnableErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running
-     */
-    409: Problem & {
-        type?: 'in-progress';
-    };
-    /**
      * Over a limit of size
      */
     413: Problem & {
@@ -7083,12 +7016,6 @@ export type PostWebhooksHookIdTestErrors = {
      */
     404: Problem & {
         type?: 'not-found';
-    };
-    /**
-     * The same request is still running
-     */
-    409: Problem & {
-        type?: 'in-progress';
     };
     /**
      * The idempotency key was used for another request
@@ -7234,12 +7161,6 @@ export type PostWebhooksHookIdReplayErrors = {
      */
     404: Problem & {
         type?: 'not-found';
-    };
-    /**
-     * The same request is still running
-     */
-    409: Problem & {
-        type?: 'in-progress';
     };
     /**
      * Over a limit of size
@@ -7454,12 +7375,6 @@ export type DeleteTokensErrors = {
         type?: 'not-found';
     };
     /**
-     * The same request is still running
-     */
-    409: Problem & {
-        type?: 'in-progress';
-    };
-    /**
      * The idempotency key was used for another request
      */
     422: Problem & {
@@ -7533,12 +7448,6 @@ export type PostTokensErrors = {
      */
     404: Problem & {
         type?: 'not-found';
-    };
-    /**
-     * The same request is still running
-     */
-    409: Problem & {
-        type?: 'in-progress';
     };
     /**
      * Over a limit of size
@@ -7628,12 +7537,6 @@ export type DeleteTokensJtiErrors = {
      */
     404: Problem & {
         type?: 'not-found';
-    };
-    /**
-     * The same request is still running
-     */
-    409: Problem & {
-        type?: 'in-progress';
     };
     /**
      * The idempotency key was used for another request
@@ -7776,12 +7679,6 @@ export type PutTenantsTenantSettingsErrors = {
      */
     404: Problem & {
         type?: 'not-found';
-    };
-    /**
-     * The same request is still running
-     */
-    409: Problem & {
-        type?: 'in-progress';
     };
     /**
      * Over a limit of size
