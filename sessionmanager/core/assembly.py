@@ -12,13 +12,13 @@ from typing import NamedTuple
 from sessionmanager.core.attachments import Attachments
 from sessionmanager.core.bodies import Bodies
 from sessionmanager.core.calls.registry import CallRegistry, build_calls
-from sessionmanager.core.caps import HourlyCap
 from sessionmanager.core.history import History
-from sessionmanager.core.keys import MasterKey, SessionKeys
+from sessionmanager.core.keys.hierarchy import MasterKey, SessionKeys
 from sessionmanager.core.ledger import Ledger
 from sessionmanager.core.moves.archive import Archiver
 from sessionmanager.core.moves.collect import Collector
 from sessionmanager.core.moves.erase import Eraser
+from sessionmanager.core.moves.moving import Moving
 from sessionmanager.core.moves.offload import Offloader
 from sessionmanager.core.moves.rehydrate import Thaw
 from sessionmanager.core.moves.seal import Sealer
@@ -26,13 +26,15 @@ from sessionmanager.core.participants import Participants
 from sessionmanager.core.reads import Reads
 from sessionmanager.core.rooms.protocol import RoomService
 from sessionmanager.core.rooms.rooms import Rooms, RoomSettings
-from sessionmanager.core.services.parts import Outside, Services, ServiceSettings, build_services
+from sessionmanager.core.services.assembly import Outside, Services, ServiceSettings, build_services
 from sessionmanager.core.sessions import Sessions
-from sessionmanager.core.tenancy.quotas import Quotas
+from sessionmanager.core.tenancy.quotas import QuotaJudge
 from sessionmanager.core.tenancy.requests import Requests
 from sessionmanager.core.tenancy.tenants import NONE, Tenants, TenantSettings
 from sessionmanager.core.webhooks.letters import forget_letters
-from sessionmanager.core.worker import Moves, Worker
+from sessionmanager.core.working.caps import HourlyCap
+from sessionmanager.core.working.worker import Worker
+from sessionmanager.core.working.works import Works, every_work
 from sessionmanager.model.decide import Bounds
 from sessionmanager.model.entry import StoredEntry
 from sessionmanager.model.timers import Policy
@@ -82,16 +84,26 @@ class Core(NamedTuple):
     bodies: Bodies
     keys: SessionKeys
     worker: Worker
-    moves: Moves
+    works: Works
     archiver: Archiver
     attachments: Attachments
     tenants: Tenants
-    quotas: Quotas
+    quotas: QuotaJudge
     requests: Requests
     participants: Participants
     services: Services
     calls: CallRegistry
     rooms: Rooms
+
+
+class _Nudge:
+    """Hands hints on to the worker, which needs the ledger and is made after it."""
+
+    def __init__(self) -> None:
+        self.tell: Callable[[Key], None] = lambda key: None
+
+    def __call__(self, key: Key) -> None:
+        self.tell(key)
 
 
 def build_core(
@@ -115,23 +127,22 @@ def build_core(
     policy = settings.policy._replace(rooms=livekit is not None)
     settings = settings._replace(policy=policy)
     tenants = Tenants(warm, policy, settings.tenant_defaults)
-    quotas = Quotas(warm, tenants, clock, subject_rate=settings.token_requests_per_second)
+    quotas = QuotaJudge(warm, tenants, clock, subject_rate=settings.token_requests_per_second)
     keys = SessionKeys(master, warm)
     bodies = Bodies(warm, cold, keys, cache_bytes_max=settings.body_cache_bytes_max)
     thaw = Thaw(bodies, warm)
 
-    new_id = _body_ids(random_bytes)
-    sealer = Sealer(warm, bodies, policy, new_id)
-    nudged: list[Callable[[Key], None]] = []
-
-    def nudge(key: Key) -> None:
-        for tell in nudged:  # the worker, which needs the ledger and is made after it
-            tell(key)
-
+    new_body_id = _names("", 10, random_bytes)
+    sealer = Sealer(warm, bodies, policy, new_body_id)
+    nudge = _Nudge()
     ledger = _ledger(hot, warm, thaw, sealer, tenants, settings, heard, random_bytes, sleep, nudge)
     history = History(warm, bodies)
     reads = Reads(ledger, hot, warm, thaw, history, lease_seconds=settings.hot_lease_seconds, events=heard)
     collector = Collector(ledger, warm, bodies, policy)
+    moving = Moving(ledger, warm, bodies, collector, policy, tenants.policy, new_body_id)
+    offloader = Offloader(moving)
+    archiver = Archiver(moving, offloader)
+    eraser = _eraser(moving, settings.hot_lease_seconds, _names("era_", 16, random_bytes), sleep)
     participants = Participants(ledger, reads, _names("par_", 12, random_bytes))
     new_pid = participants.new_id
     new_session_id = _names("ses_", 16, random_bytes)
@@ -139,20 +150,17 @@ def build_core(
     calls = build_calls(ledger, reads, warm, keys, quotas, tenants, master.derived_id_key, *new_ids)
     rooms = Rooms(ledger, warm, livekit, settings.rooms, calls=calls, new_pid=new_pid, heard=heard)
     services = build_services(warm, ledger, outside, settings.services, policy.client_seconds, new_pid, rooms.ready)
-    moves, archiver, eraser = _moves(
-        ledger, warm, bodies, sealer, collector, participants, services, calls, rooms, tenants, settings,
-        random_bytes, sleep,
-    )  # fmt: skip
+    works = every_work(moving, sealer, offloader, archiver, eraser, participants, services.seating, calls, rooms)
     rules = settings.services.rules
     sessions = Sessions(ledger, reads, warm, keys, eraser, quotas, master.derived_id_key, new_session_id, rules)
     cap = HourlyCap(settings.timed_moves_percent_max, clock)
-    worker = Worker(warm, ledger, moves, tenants, cap, heard, sweep_seconds=settings.sweep_seconds)
-    nudged.append(worker.nudge)
-    attachments = Attachments(ledger, bodies, keys, collector, policy, new_id)
-    requests = Requests(warm, policy.keys_keep_seconds)
+    worker = Worker(warm, ledger, works, tenants, cap, heard, sweep_seconds=settings.sweep_seconds)
+    nudge.tell = worker.nudge
     return Core(
-        sessions, ledger, reads, bodies, keys, worker, moves,
-        archiver, attachments, tenants, quotas, requests, participants, services, calls, rooms,
+        sessions=sessions, ledger=ledger, reads=reads, bodies=bodies, keys=keys, worker=worker, works=works,
+        archiver=archiver, attachments=Attachments(moving, keys), tenants=tenants, quotas=quotas,
+        requests=Requests(warm, policy.keys_keep_seconds), participants=participants, services=services, calls=calls,
+        rooms=rooms,
     )  # fmt: skip
 
 
@@ -189,43 +197,17 @@ def _names(prefix: str, size: int, random_bytes: Callable[[int], bytes]) -> Call
     return lambda: prefix + random_bytes(size).hex()
 
 
-def _body_ids(random_bytes: Callable[[int], bytes]) -> Callable[[], str]:
-    return _names("", 10, random_bytes)
-
-
-def _moves(
-    ledger: Ledger,
-    warm: Warm,
-    bodies: Bodies,
-    sealer: Sealer,
-    collector: Collector,
-    participants: Participants,
-    services: Services,
-    calls: CallRegistry,
-    rooms: Rooms,
-    tenants: Tenants,
-    settings: CoreSettings,
-    random_bytes: Callable[[int], bytes],
-    sleep: Callable[[float], Awaitable[None]],
-) -> tuple[Moves, Archiver, Eraser]:
-    """What goes on between tiers, each with the one that it begins or ends with."""
-    policy, new_id = settings.policy, _body_ids(random_bytes)
-    offloader = Offloader(ledger, warm, bodies, collector, policy, new_id)
-    archiver = Archiver(ledger, warm, bodies, offloader, collector, policy, tenants.policy, new_id)
-    eraser = Eraser(
-        ledger,
-        warm,
-        bodies,
-        lease_seconds=settings.hot_lease_seconds,
-        new_id=_names("era_", 16, random_bytes),
+def _eraser(
+    moving: Moving, lease_seconds: float, new_id: Callable[[], str], sleep: Callable[[float], Awaitable[None]]
+) -> Eraser:
+    return Eraser(
+        moving.ledger,
+        moving.warm,
+        moving.bodies,
+        lease_seconds=lease_seconds,
+        new_id=new_id,
         sleep=sleep,
-        policy_of=tenants.policy,
-        upload_deadline_seconds=policy.upload_deadline_seconds,
-        forget_beside=lambda key: forget_letters(warm, key),
+        policy_of=moving.policy_of,
+        upload_deadline_seconds=moving.policy.upload_deadline_seconds,
+        forget_beside=lambda key: forget_letters(moving.warm, key),
     )
-    seats = services.seating.run
-    moves = Moves(
-        ledger, sealer, offloader, collector, archiver, eraser, participants, seats, calls, rooms, policy,
-        tenants.policy,
-    )  # fmt: skip
-    return moves, archiver, eraser

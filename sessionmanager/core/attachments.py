@@ -10,19 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from sessionmanager.core.bodies import Bodies, Put, session_prefix
+from sessionmanager.core.bodies import Put, session_prefix
 from sessionmanager.core.build import Amendment
 from sessionmanager.core.command import Command, Decided, RequestKey, Who, Written
-from sessionmanager.core.keys import SessionKeys, open_body
-from sessionmanager.core.ledger import Ledger
-from sessionmanager.core.moves.collect import Collector, with_intents
+from sessionmanager.core.keys.hierarchy import SessionKeys
+from sessionmanager.core.keys.sealing import open_body
+from sessionmanager.core.moves.collect import with_intents
+from sessionmanager.core.moves.moving import Moving
 from sessionmanager.core.moves.upload import Uploads
 from sessionmanager.errors import Contended, DataCorrupt, FieldError, Invalid, NotFound, SessionManagerError
 from sessionmanager.model.codec import Stored, sha256
 from sessionmanager.model.entry import Draft
 from sessionmanager.model.fold import StateData, encode_data
 from sessionmanager.model.head import ATTACHMENTS_MAX, Attachment, Head, Intent
-from sessionmanager.model.timers import Policy
 from sessionmanager.words import Instant, Key
 
 ATTACHING: Final = "attachment"
@@ -35,21 +35,10 @@ LOOKS_MAX: Final = 4
 class Attachments:
     """Put, read and remove. Bytes are held whole: they are bounded by the edge."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        bodies: Bodies,
-        keys: SessionKeys,
-        collector: Collector,
-        policy: Policy,
-        new_id: Callable[[], str],
-    ) -> None:
-        self._ledger = ledger
-        self._bodies = bodies
+    def __init__(self, moving: Moving, keys: SessionKeys) -> None:
+        self._ledger, self._bodies, self._collector = moving.ledger, moving.bodies, moving.collector
+        self._policy, self._new_id = moving.policy, moving.new_body_id
         self._keys = keys
-        self._collector = collector
-        self._policy = policy
-        self._new_id = new_id
 
     async def put(
         self, key: Key, name: str, data: bytes, content_type: str, who: Who, request: RequestKey | None = None
@@ -71,28 +60,21 @@ class Attachments:
         try:
             put = await uploads.put(key, stored.head.keys, made, data)
             # Crash here: the object is there, nothing points to it; collection removes it.
-            return await self._point(key, name, made, put, data, content_type, who, request)
+            attached = _attachment(name, data, content_type, put)
+            return await self._point(key, attached, who, request)
         except SessionManagerError:
             await self._collector.give_up(key, intent_id, uploads.begun)
             raise
 
     async def _point(
-        self,
-        key: Key,
-        name: str,
-        made: str,
-        put: Put,
-        data: bytes,
-        content_type: str,
-        who: Who,
-        request: RequestKey | None,
+        self, key: Key, attached: Callable[[Instant], Attachment], who: Who, request: RequestKey | None
     ) -> Written:
         def decided(head: Head, known: Mapping[str, int], now: Instant) -> Decided:
-            if all(intent.objects != (made,) for intent in head.work.intents):
+            attachment = attached(now)
+            if all(intent.objects != (attachment.object,) for intent in head.work.intents):
                 raise NotFound("the upload took too long and was given up: send it again")
-            _check_room(head, name)
-            attached = _attachment(name, data, content_type, put, now)
-            return Decided((Draft(type="state", data=encode_data(StateData(attached=attached))),))
+            _check_room(head, attachment.name)
+            return Decided((Draft(type="state", data=encode_data(StateData(attached=attachment))),))
 
         return await self._ledger.commit(key, who, Command("attachment.put", decided, whole=True), request)
 
@@ -109,7 +91,7 @@ class Attachments:
             except NotFound as error:
                 # Replaced and collected between the head and the object, unless the newest head still points to it.
                 if found == before:
-                    raise DataCorrupt("the object of an attachment is missing") from error
+                    raise DataCorrupt(f"the object of an attachment is missing: {found.object}") from error
                 before = found
                 continue
             session_key = await self._keys.unwrap(key, head.keys, found.key_id)
@@ -142,11 +124,13 @@ def _check_room(head: Head, name: str) -> None:
         raise Invalid([FieldError("path/name", f"the session has {ATTACHMENTS_MAX} attachments: remove one first")])
 
 
-def _attachment(name: str, data: bytes, content_type: str, put: Put, now: Instant) -> Attachment:
-    return Attachment(
+def _attachment(name: str, data: bytes, content_type: str, put: Put) -> Callable[[Instant], Attachment]:
+    """The attachment, made at the moment of its commit. Summed once, however often the commit is decided."""
+    digest = sha256(data)
+    return lambda now: Attachment(
         name=name,
         bytes=len(data),
-        sha256=sha256(data),
+        sha256=digest,
         content_type=content_type,
         created_at=now,
         object=put.object,

@@ -11,7 +11,8 @@ import hashlib
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
-from sessionmanager.core.keys import SessionKeys, open_body, pack, seal_body, unpack
+from sessionmanager.core.keys.hierarchy import SessionKeys
+from sessionmanager.core.keys.sealing import open_body, pack, seal_body, unpack
 from sessionmanager.errors import DataCorrupt, Erased, NotFound, OutcomeUnknown, RevConflict
 from sessionmanager.model.codec import sha256, split_lines
 from sessionmanager.model.head import KeyRing, Ref
@@ -68,7 +69,7 @@ class Bodies:
         else:
             stored = await self.cold.get(ref.object)
             if len(stored) != ref.stored_bytes or sha256(stored) != ref.stored_sha256:
-                raise DataCorrupt("an object does not match its pointer")
+                raise DataCorrupt(f"the object {ref.object} does not match its pointer")
             session_key = await self._keys.unwrap(key, ring, ref.key_id or "")
             data = open_body(session_key, ref.object, stored, max_bytes=ref.bytes)
         if len(data) != ref.bytes or sha256(data) != ref.sha256:

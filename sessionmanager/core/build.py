@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from sessionmanager.core.command import Who, entry_id_hash
@@ -22,7 +22,7 @@ LISTING_LAG_SECONDS: Final = 5.0
 """How far `last_activity` in lists may be behind; the promise to callers is 10 s."""
 
 
-class Source(NamedTuple):
+class Source(Struct, frozen=True):
     """A head to decide on. restored: tail lines that came from cold and go back to warm with the next commit.
 
     exact: read from warm for this request, so that an error decided on it may be told.
@@ -52,9 +52,11 @@ class Amendment(NamedTuple):
 def chosen_ids(drafts: tuple[Draft, ...], entries: tuple[Entry, ...]) -> tuple[tuple[bytes, int], ...]:
     """The ids that clients chose, with their places."""
     return tuple(
-        (entry_id_hash(entry.id), entry.seq)
-        for draft, entry in zip(drafts, entries, strict=True)
-        if draft.id is not UNSET
+        [
+            (entry_id_hash(entry.id), entry.seq)
+            for draft, entry in zip(drafts, entries, strict=True)
+            if draft.id is not UNSET
+        ]
     )
 
 
@@ -134,7 +136,7 @@ def visible(
         changed=changed,
         commit_id=commit_id,
         due_at=head.work.due_at,
-        entries=tuple(line for line in lines if line.seq >= sealed_to),
+        entries=lines if lines[0].seq >= sealed_to else tuple([line for line in lines if line.seq >= sealed_to]),
         tail_from=sealed_to if before is not None and sealed_to != before.work.tail_first_seq else 0,
         trail=Trail(now, key.tenant, who.subject, action, "allowed", key.id, head.version, who.request_id),
         idempotency=idempotency,

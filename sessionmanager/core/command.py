@@ -1,4 +1,7 @@
-"""What a caller wants of one session, ready to be decided, and what came of it."""
+"""What a caller wants of one session, ready to be decided, and what came of it.
+
+What is made for every commit is a `Struct`: a named tuple costs four times as much to make.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ class RequestKey(NamedTuple):
         return hashlib.blake2b(self.scope + self.request + key.text.encode(), digest_size=16).digest()
 
 
-class Decided(NamedTuple):
+class Decided(Struct, frozen=True):
     """The entries of a commit, and what its receipt says beside the version.
 
     places, duplicates: of an append, where each line of the batch is (see `decide.Append`). participant: whom it is
@@ -69,7 +72,7 @@ class Decided(NamedTuple):
 Decide = Callable[[Head, Mapping[str, int], Instant], Decided]
 
 
-class Command(NamedTuple):
+class Command(Struct, frozen=True):
     """action: its name in the audit trail and in metrics. entry_ids: client ids to look up before deciding.
 
     whole: it looks at a part of the head that hot copies do not hold, so it is decided on warm's alone.
@@ -95,7 +98,7 @@ class Receipt(Struct, frozen=True, kw_only=True):
     call: str | UnsetType = UNSET
 
 
-class Written(NamedTuple):
+class Written(Struct, frozen=True):
     """What came of a command. `answer`: the receipt's JSON, the same bytes on every repeat.
 
     replayed: an earlier request with this key did it. committed: something new was written by this one.
@@ -128,7 +131,7 @@ def receipt(key: Key, version: int, status: Status, decided: Decided, entry_coun
                 call=UNSET if decided.call is None else decided.call,
             )
         )
-    seqs = tuple(place if place >= 0 else entry_count - place for place in decided.places)
+    seqs = tuple([place if place >= 0 else entry_count - place for place in decided.places])
     return _encode(Receipt(id=key.id, version=version, status=status, seqs=seqs, duplicates=decided.duplicates))
 
 

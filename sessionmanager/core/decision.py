@@ -6,7 +6,9 @@ No session is written here: the ledger sends what comes out, or decides again on
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from msgspec import Struct
 
 from sessionmanager.core.build import Source, chosen_ids, visible
 from sessionmanager.core.command import Command, Decided, RequestKey, Who, Written, entry_id_hash, receipt
@@ -28,7 +30,7 @@ class InlineSeal(Protocol):
     async def __call__(self, head: Head, restored: tuple[StoredEntry, ...] | None, first_added: int) -> Head: ...
 
 
-class Prepared(NamedTuple):
+class Prepared(Struct, frozen=True):
     """A change that is ready to be sent. answer: the receipt, if it stands. lines: what it adds to the log.
 
     sealed: bodies that were written for it, which nothing refers to if it is lost.
@@ -92,7 +94,7 @@ class Decider:
             replay = await self.replay(key, request)
             if replay is not None:
                 return replay
-        known = await self._known_ids(key, command.entry_ids)
+        known = await self._known_ids(key, command.entry_ids) if command.entry_ids else {}
         stored = source.stored
         head = stored.head
         if who.pid is not None:
@@ -128,8 +130,6 @@ class Decider:
         return Written(record.version, record.answer, None, replayed=True, committed=False)
 
     async def _known_ids(self, key: Key, entry_ids: tuple[str, ...]) -> dict[str, int]:
-        if not entry_ids:
-            return {}
         hashes = {entry_id_hash(entry_id): entry_id for entry_id in entry_ids}
         found = await self._warm.find_entry_ids(key, tuple(hashes))
         return {hashes[name]: seq for name, seq in found.items()}
@@ -138,7 +138,7 @@ class Decider:
         self, drafts: tuple[Draft, ...], count: int, version: int, now: Instant, who: Who
     ) -> tuple[tuple[Entry, ...], tuple[StoredEntry, ...]]:
         entries = place(drafts, entry_count=count, version=version, now=now, actor=who.subject)
-        lines = tuple(encode_entry(entry) for entry in entries)
+        lines = tuple([encode_entry(entry) for entry in entries])
         check_sizes([line.data for line in lines], self._bounds, skip=_own_lines(drafts))
         return entries, lines
 

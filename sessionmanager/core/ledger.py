@@ -38,7 +38,8 @@ from sessionmanager.model.head import KeyRing, Tombstone
 from sessionmanager.model.timers import Policy
 from sessionmanager.tiers.hot.protocol import Hot
 from sessionmanager.tiers.warm.protocol import Warm, WarmHeads
-from sessionmanager.words import Instant, Key
+from sessionmanager.tracing.spans import traceparent
+from sessionmanager.words import Instant, Key, TierName
 
 DECISIONS_MAX: Final = 12
 """How often one request is decided before it is told `contended`."""
@@ -166,7 +167,7 @@ class Ledger:
     async def commit(self, key: Key, who: Who, command: Command, request: RequestKey | None) -> Written:
         """Decide a command and commit what it decided; see the module for what is promised when things fail.
 
-        Runs in a task of its own, so that a caller who hangs up cannot cut it between the tiers.
+        A caller who hangs up cannot cut it between the tiers: once it is sent it goes on without whoever asked.
         Cost: one warm write; one warm read where no hot copy is there, one more for a key or for entry ids.
         """
         return await self._turns.run(key, lambda: self._commit(key, who, command, request))
@@ -175,9 +176,9 @@ class Ledger:
         self, key: Key, who: Who, drafts: tuple[Draft, ...], keys: KeyRing, request: RequestKey | None
     ) -> Written:
         first = self._decider.first(key, who, drafts, keys, request)
-        outcome = await self._send(first.change)
+        outcome = await self._carry_out(first.change, first.as_of, first.lines)
         if outcome == "committed" or (outcome == "stands" and request is None):
-            return await self._landed(first)
+            return _written(first, "warm")
         try:
             if (await self.warm.load(key)).stored.tombstone is not None:
                 raise Erased
@@ -214,10 +215,9 @@ class Ledger:
                 source = await self.exact(key)
                 continue
             self._recent.forget(key)  # kept again when it landed: whatever stops us between leaves no old head
-            outcome = await self._send(prepared.change)
+            outcome = await self._carry_out(prepared.change, prepared.as_of, prepared.lines)
             if outcome == "committed" or (outcome == "stands" and request is None):
-                written = await self._landed(prepared)
-                return written._replace(tier=source.tier)
+                return _written(prepared, source.tier)
             if outcome == "stands":
                 # The same request was sent to another replica, or its first answer was lost: what stands may have
                 # been decided on another head than ours, so the one true answer is the one that was kept.
@@ -252,16 +252,10 @@ class Ledger:
             commit_id = request.commit_id(stored.key)
             record = request.record(stored.version, answer, now, self.policy.keys_keep_seconds)
         change = hidden(stored, made, commit_id, self.policy_of(stored.key.tenant), now, record)
-        outcome = await self._send(change)
-        if outcome != "lost":
-            await self._tell_hot(change, now)
-            if change.due_at is not None and change.due_at <= now:
-                self._nudge(stored.key)
-        return outcome, change.stored
+        return await self._carry_out(change, now), change.stored
 
     async def _kept_answer(self, key: Key, request: RequestKey | None) -> Written:
         """The answer of a request that stands. From here on no failure may be told as "nothing was written"."""
-        await self.forget(key)
         try:
             if (await self.warm.load(key)).stored.tombstone is not None:
                 raise Erased
@@ -275,15 +269,6 @@ class Ledger:
     async def replay(self, key: Key, request: RequestKey) -> Written | None:
         """What an earlier request with this key did, or None. Raises KeyReused. Cost: one warm read."""
         return await self._decider.replay(key, request)
-
-    async def _landed(self, prepared: Prepared) -> Written:
-        change, answer, lines, as_of, _ = prepared
-        await self._tell_hot(change, as_of)
-        self._events.commit(change.trail.action if change.trail is not None else "move")
-        self._events.landed(change.key, lines)
-        if change.due_at is not None and change.due_at <= as_of:
-            self._nudge(change.key)
-        return Written(change.stored.version, answer, change.stored, lines)
 
     # -- changes that nobody sees
 
@@ -337,33 +322,44 @@ class Ledger:
         version = trail.version if trail is not None and trail.version is not None else 0
         stored = Stored(key, expected_rev + 1, version, {}, tombstone=tombstone)
         change = Change(key, expected_rev, stored, (), self.new_id(16), due_at, trail=trail)
-        if await self._send(change) == "lost":
-            return False
-        await self._tell_hot(change, now, for_ever=True)
-        return True
+        return await self._carry_out(change, now) != "lost"
 
     # -- shared steps
 
-    async def _send(self, change: Change) -> Outcome:
-        return await send(self.warm, change, self._events, self._pause)
+    async def _carry_out(self, change: Change, as_of: Instant, lines: tuple[StoredEntry, ...] = ()) -> Outcome:
+        """Send a change and tell of it where it stands: nobody cuts it between the two.
 
-    async def _tell_hot(self, change: Change, as_of: Instant, *, for_ever: bool = False) -> None:
-        """Then hot, then the doorbell; neither can make a commit fail."""
+        as_of: warm's time from before the decision. lines: what a commit that callers see adds to the log.
+        """
+        return await self._turns.finish(change.key, lambda: self._send_and_tell(change, as_of, lines))
+
+    async def _send_and_tell(self, change: Change, as_of: Instant, lines: tuple[StoredEntry, ...]) -> Outcome:
+        """The same. Done once more it finds by the commit id that it stands."""
+        key, trail = change.key, change.trail
+        outcome = await send(self.warm, change, self._events, self._pause)
+        if outcome == "stands" and change.idempotency is not None:
+            await self.forget(key)  # what stands may have been decided on another head than ours
+        elif outcome != "lost":
+            await self._tell_hot(change, as_of)
+            if lines and trail is not None:
+                self._events.commit(trail.action)
+                self._events.landed(key, lines)
+            if change.due_at is not None and change.due_at <= as_of and change.stored.tombstone is None:
+                self._nudge(key)
+        return outcome
+
+    async def _tell_hot(self, change: Change, as_of: Instant) -> None:
+        """Then hot, which rings as well; it cannot make a commit fail."""
+        stored = change.stored
         self.raise_floor(change.key, change.rev + 1)
-        if change.stored.placement == "cold" or for_ever:
+        if stored.placement == "cold" or stored.tombstone is not None:
             self._recent.forget(change.key)
         else:
-            self._recent.keep(change.stored)
-        try:
-            if for_ever:
-                await self.hot.drop_for_ever(change.key)
-            else:
-                await self.hot.after_commit(change, counted_from(self.warm, as_of))
-            if change.stored.placement == "cold":
-                await self.hot.drop(change.key)  # a stub is no copy of anything
-            await self.hot.ring(change.key, change.stored.version)
-        except TierUnavailable:
-            pass  # the guard has counted it; the lease bounds what a copy left behind may show
+            self._recent.keep(stored)
+        # What makes no version has no place in the feed that a trace could lead to.
+        trace = traceparent() if change.entries else None
+        with suppress(TierUnavailable):  # the guard has counted it; the lease bounds what a copy left behind may show
+            await self.hot.after_commit(change, counted_from(self.warm, as_of), trace)
 
     async def forget(self, key: Key) -> None:
         """Drop what this process and hot keep of a session that nobody needs for now."""
@@ -387,3 +383,9 @@ class Ledger:
     async def drain(self) -> None:
         """Take no more commits and wait for those that have begun; each is bounded by the deadlines of its calls."""
         await self._turns.drain()
+
+
+def _written(prepared: Prepared, tier: TierName) -> Written:
+    """What came of a change that stands. tier: where the head was found that it was decided on."""
+    stored = prepared.change.stored
+    return Written(stored.version, prepared.answer, stored, prepared.lines, tier=tier)

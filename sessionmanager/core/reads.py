@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple, Protocol
+from operator import attrgetter
+from typing import Final, Protocol
+
+from msgspec import Struct
 
 from sessionmanager.core.history import History, Lines, Moved, Range
 from sessionmanager.core.ledger import Ledger, counted_from
@@ -24,11 +27,12 @@ from sessionmanager.words import Key, TierName
 
 TAIL_LINES_KEPT: Final = 50
 """Lines that a fill takes along for hot, whatever its reader asked for."""
+_data: Final = attrgetter("data")
 RELOADS_MAX: Final = 16
 """How often a read looks again while the session's bodies move under it, before it is told `contended`."""
 
 
-class View(NamedTuple):
+class View(Struct, frozen=True):
     """A head and the newest lines of its log, ascending, as of one moment.
 
     age_seconds, stale: set on a copy that warm could not confirm.
@@ -253,7 +257,7 @@ def render_summary(stored: Stored) -> bytes:
 
 
 def join_entries(lines: Sequence[StoredEntry]) -> bytes:
-    return b",".join([line.data for line in lines])
+    return b",".join(map(_data, lines))
 
 
 def within(lines: Sequence[StoredEntry], max_bytes: int | None) -> tuple[StoredEntry, ...]:

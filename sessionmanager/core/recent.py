@@ -19,10 +19,8 @@ BYTES_MAX: Final = 64 * 1024 * 1024
 class RecentHeads:
     """The last heads, bounded by number and by the bytes of their parts. Cost: under a microsecond a call."""
 
-    def __init__(self, heads_max: int = HEADS_MAX, bytes_max: int = BYTES_MAX) -> None:
+    def __init__(self) -> None:
         self._heads: OrderedDict[Key, tuple[Stored, int]] = OrderedDict()
-        self._heads_max = heads_max
-        self._bytes_max = bytes_max
         self._bytes = 0
 
     def find(self, key: Key) -> Stored | None:
@@ -32,10 +30,11 @@ class RecentHeads:
     def keep(self, stored: Stored) -> None:
         """Remember a head that was just committed or read from warm, whole; an older one of its session goes."""
         size = sum(map(len, stored.parts.values()))
-        self.forget(stored.key)
+        if stored.key in self._heads:
+            self.forget(stored.key)
         self._heads[stored.key] = (stored, size)
         self._bytes += size
-        while self._bytes > self._bytes_max or len(self._heads) > self._heads_max:
+        while self._bytes > BYTES_MAX or len(self._heads) > HEADS_MAX:
             _, (_, size) = self._heads.popitem(last=False)
             self._bytes -= size
 

@@ -14,12 +14,12 @@ from msgspec.structs import replace
 from sessionmanager.core.build import Amendment
 from sessionmanager.core.command import Command, Decided, RequestKey, Who, Written
 from sessionmanager.core.history import Lines, Range
-from sessionmanager.core.keys import SessionKeys
+from sessionmanager.core.keys.hierarchy import SessionKeys
 from sessionmanager.core.ledger import Ledger
-from sessionmanager.core.moves.erase import RECORD_KIND, Begun, Eraser, Erasure, erasure_decoder
+from sessionmanager.core.moves.erase import ERASURES, RECORD_KIND, Eraser, Erasing, Erasure
 from sessionmanager.core.reads import Reads, View
 from sessionmanager.core.rooms.rooms import asked_at_creation
-from sessionmanager.core.tenancy.quotas import Quotas
+from sessionmanager.core.tenancy.quotas import QuotaJudge
 from sessionmanager.errors import Contended, IllegalTransition, NotFound, OutcomeUnknown, QuotaExceeded, TierUnavailable
 from sessionmanager.model import decide
 from sessionmanager.model.calls.addresses import searched
@@ -55,7 +55,7 @@ class Resumable(NamedTuple):
     stored: Stored
 
 
-class Resumed(NamedTuple):
+class Resumed(Struct, frozen=True):
     """What a resume hands out: the head and its newest lines, as of the resume or after it."""
 
     written: Written
@@ -72,7 +72,7 @@ class Sessions:
         warm: Warm,
         keys: SessionKeys,
         eraser: Eraser,
-        quotas: Quotas,
+        quotas: QuotaJudge,
         derived_id_key: bytes,
         new_session_id: Callable[[], str],
         service_rules: ServiceRules,
@@ -174,7 +174,7 @@ class Sessions:
             made = decide.append(head, drafts, known, now, who.pid)
             return Decided(made.drafts, made.places, made.duplicates)
 
-        ids = tuple(draft.id for draft in drafts if draft.id is not UNSET)
+        ids = tuple([draft.id for draft in drafts if draft.id is not UNSET])
         return await self.ledger.commit(key, who, Command("append", decided, ids), request)
 
     async def patch(
@@ -279,16 +279,16 @@ class Sessions:
 
         return await self.ledger.ask(key, ask, request)
 
-    async def erase(self, key: Key, who: Who, request: RequestKey | None = None) -> Begun:
+    async def erase(self, key: Key, who: Who, request: RequestKey | None = None) -> Erasing:
         """Erase for ever; on return no route of any replica shows the session. See `moves/erase.py`."""
         return await self._eraser.begin(key, who, request)
 
     async def erasure(self, tenant: str, erasure_id: str) -> Erasure:
-        """The receipt of an erasure. Raises NotFound."""
+        """The receipt of an erasure. Raises NotFound, DataCorrupt, TierUnavailable."""
         record = await self._warm.get_record(tenant, RECORD_KIND, erasure_id)
         if record is None:
             raise NotFound
-        return erasure_decoder.decode(record.data)
+        return ERASURES.read(record.data)
 
 
 def open_calls(head: Head) -> tuple[tuple[OpenCall, ...], tuple[OpenCall, ...]]:

@@ -1,5 +1,7 @@
-"""Commits of one session queue in order inside a process, so that lost races come from other replicas only; and each
-goes on to its end whatever becomes of whoever asked for it.
+"""Commits of one session queue in order inside a process, so that lost races come from other replicas only.
+
+They run in the task of whoever asks for them. A caller who leaves takes along what was not sent yet; what was is gone
+on with without it, before anybody else gets a turn.
 """
 
 from __future__ import annotations
@@ -7,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from sessionmanager.errors import Contended, Draining
@@ -16,35 +19,51 @@ WAITING_MAX: Final = 1_000
 """How many writers may wait for one session before the next is told `contended`."""
 
 T = TypeVar("T")
+Work = Callable[[], Coroutine[Any, Any, T]]
 
 
 class Turns:
-    """Runs work on sessions, one at a time for each of them, each in a task of its own."""
+    """Runs work on sessions, one piece at a time for each of them."""
 
     def __init__(self) -> None:
         self._waiting: dict[Key, deque[asyncio.Future[None]]] = {}  # of sessions that somebody works on
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._left: dict[Key, asyncio.Task[None]] = {}  # what goes on without its caller, and has its turn
+        self._begun = 0
         self._draining = False
+        self._drained = asyncio.Event()
 
-    async def run(self, key: Key, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """What `work` answers or raises, in its turn. It is never cancelled with its caller.
-
-        Raises Draining, and Contended where too many wait already.
-        """
+    async def run(self, key: Key, work: Work[T]) -> T:
+        """What `work` answers or raises, in its turn. Raises Draining, and Contended where too many wait already."""
         if self._draining:
             raise Draining
-        loop = asyncio.get_running_loop()
-        # As `asyncio.shield`, less one turn of a loop that may be busy.
-        answer: asyncio.Future[T] = loop.create_future()
-        task = loop.create_task(self._in_turn(key, work, answer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return await answer
+        self._begun += 1
+        try:
+            if key in self._waiting:
+                await self._take(key)
+            else:
+                self._waiting[key] = deque()
+            try:
+                return await work()
+            finally:
+                if key not in self._left:
+                    self._give(key)
+        finally:
+            self._end()
+
+    async def finish(self, key: Key, work: Work[T]) -> T:
+        """Within a turn: what `work` answers or raises. Where the caller leaves meanwhile it is begun again, in a task
+        of its own that has the turn until it ends; so it must be the same done once or twice."""
+        try:
+            return await work()
+        except asyncio.CancelledError:
+            self._begun += 1
+            self._left[key] = asyncio.create_task(self._go_on(key, work))
+            raise
 
     @property
     def in_flight(self) -> int:
         """Pieces of work that have begun, or wait, and not ended."""
-        return len(self._tasks)
+        return self._begun
 
     @property
     def waiting(self) -> int:
@@ -54,31 +73,22 @@ class Turns:
     async def drain(self) -> None:
         """Take no more and wait for those that have begun; each is bounded by the deadlines of its calls."""
         self._draining = True
-        while self._tasks:
-            await asyncio.wait(set(self._tasks))
+        if self._begun:
+            await self._drained.wait()
 
-    async def _in_turn(self, key: Key, work: Callable[[], Coroutine[Any, Any, T]], answer: asyncio.Future[T]) -> None:
-        """Hand the outcome to whoever still waits for it. What nobody waits for any more is dropped, errors, too."""
+    async def _go_on(self, key: Key, work: Work[Any]) -> None:
         try:
-            if key in self._waiting:
-                await self._take(key)
-            else:
-                self._waiting[key] = deque()
-            try:
-                done = await work()
-            finally:
-                self._give(key)
-        except asyncio.CancelledError:
-            answer.cancel()
-            raise
-        except BaseException as error:
-            if not answer.done():
-                answer.set_exception(error)
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
-        else:
-            if not answer.done():
-                answer.set_result(done)
+            with suppress(Exception):  # nobody waits for it, so there is nobody to tell
+                await work()
+        finally:
+            del self._left[key]
+            self._give(key)
+            self._end()
+
+    def _end(self) -> None:
+        self._begun -= 1
+        if self._draining and not self._begun:
+            self._drained.set()
 
     async def _take(self, key: Key) -> None:
         queue = self._waiting[key]

@@ -16,7 +16,8 @@ import msgspec
 
 from sessionmanager.core.bodies import Bodies, session_prefix
 from sessionmanager.core.calls.comparing import CallsOfLog
-from sessionmanager.core.keys import SessionKeys, open_body
+from sessionmanager.core.keys.hierarchy import SessionKeys
+from sessionmanager.core.keys.sealing import open_body
 from sessionmanager.core.moves.rehydrate import Thaw
 from sessionmanager.errors import Contended, DataCorrupt, Erased, NotFound
 from sessionmanager.model.codec import sha256, split_lines
@@ -25,7 +26,7 @@ from sessionmanager.model.head import Attachment, Head, Ref
 from sessionmanager.model.index import count_warm, decode_node
 from sessionmanager.tiers.cold.protocol import Cold
 from sessionmanager.tiers.warm.protocol import Loaded, Record, Warm, WarmRecords
-from sessionmanager.words import Instant, Key
+from sessionmanager.words import INTEGER_MAX, Instant, Key
 
 LOOKS_MAX: Final = 8
 """How often a session that moves on under the look is looked at again; then it is passed over, as `busy`."""
@@ -79,7 +80,7 @@ class ReadOnlyRecords:
         raise DataCorrupt("a tenant that has sessions has no key")
 
 
-class Verifier:
+class SessionVerifier:
     """Looks at sessions, one or many at once. pace: awaited before each body that is read, to bound the rate."""
 
     def __init__(
@@ -352,7 +353,7 @@ class _Look:
     async def _grave(self) -> None:
         """Nothing may be left of a session whose erasure is complete."""
         await self._step(None)
-        lines = await self._warm.read(self._key, after=0, before=2**53, limit=1)
+        lines = await self._warm.read(self._key, after=0, before=INTEGER_MAX + 1, limit=1)
         bodies = await self._warm.list_bodies(self._key)
         objects = await self._cold.list(session_prefix(self._key))
         for name in (*(["lines of its log"] if lines else []), *(f"body {each}" for each in bodies),

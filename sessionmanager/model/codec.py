@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from itertools import compress
+from operator import attrgetter, is_not
 from typing import Any, Final
 from zlib import crc32
 
@@ -33,6 +35,7 @@ from sessionmanager.words import Key, Placement
 FORMAT: Final = 1
 _HEADER = bytes([FORMAT])
 _encode = msgspec.json.Encoder().encode
+_parts = attrgetter(*PARTS)
 _DECODERS: Final[Mapping[str, msgspec.json.Decoder[Any]]] = {
     "pulse": msgspec.json.Decoder(Pulse),
     "profile": msgspec.json.Decoder(Profile),
@@ -123,15 +126,11 @@ def encode_head(head: Head, before: Stored | None, placement: Placement = "warm"
     if before is None:
         parts = {name: _encode_part(getattr(head, name)) for name in PARTS}
         return Stored(head.key, head.rev, head.version, parts, placement=placement, head=head), PARTS
-    old = before.head
+    changed = tuple(compress(PARTS, map(is_not, _parts(head), _parts(before.head))))
     parts = dict(before.parts)
-    changed: list[str] = []
-    for name in PARTS:
-        value = getattr(head, name)
-        if value is not getattr(old, name):
-            parts[name] = _encode_part(value)
-            changed.append(name)
-    return Stored(head.key, head.rev, head.version, parts, placement=placement, head=head), tuple(changed)
+    for name in changed:
+        parts[name] = _encode_part(getattr(head, name))
+    return Stored(head.key, head.rev, head.version, parts, placement=placement, head=head), changed
 
 
 def _encode_part(value: Any) -> bytes:

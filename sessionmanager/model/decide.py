@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, Struct
 
 from sessionmanager.errors import (
     FieldError,
@@ -45,7 +45,7 @@ class Bounds(NamedTuple):
     depth_max: int = 64
 
 
-class Append(NamedTuple):
+class Append(Struct, frozen=True):
     """What of a batch is new, and where each line of the batch is or will be (-1-i: the i-th new one)."""
 
     drafts: tuple[Draft, ...]
@@ -220,6 +220,8 @@ def place(drafts: Sequence[Draft], *, entry_count: int, version: int, now: Insta
 
 def check_sizes(lines: Sequence[bytes], bounds: Bounds, skip: int = 0) -> None:
     """Hold each line that a client sent under its bound. `skip`: lines of our own before them."""
+    if max(map(len, lines), default=0) <= bounds.entry_bytes_max:
+        return
     errors = [
         FieldError(f"/entries/{i}", f"over {bounds.entry_bytes_max} bytes")
         for i, line in enumerate(lines[skip:])

@@ -135,6 +135,9 @@ def fold(head: Head, entries: Sequence[Entry], *, rev: int, size: int) -> Head:
 class _Run:
     """The moving fields of one fold, so that a batch of 256 entries builds one new head, not 256."""
 
+    __slots__ = ("dropped", "end_reason", "ended_at", "errors", "head", "last_error", "last_message", "open_calls",
+                 "resumed_count", "status", "turns")  # fmt: skip
+
     def __init__(self, head: Head) -> None:
         pulse, work = head.pulse, head.work
         self.head = head

@@ -79,7 +79,7 @@ ALL_TENANTS: Final = "*"
 
 
 class Actor(Struct, frozen=True):
-    """Whoever a verified token speaks for. Nothing here comes from anywhere but the token, `request_id` excepted.
+    """Whoever a verified token or API key speaks for. Nothing here comes from anywhere else.
 
     roles: never empty. sid, pid: the session and participant the token is bound to; epoch: the participant's of that
     time. jti: by which it can be revoked.
@@ -95,7 +95,6 @@ class Actor(Struct, frozen=True):
     jti: str | None = None
     expires_at: float = 0.0
     issued_at: float = 0.0
-    request_id: str = ""
 
     @property
     def all_tenants(self) -> bool:
@@ -228,7 +227,8 @@ def check(actor: Actor, action: Action, key: Key | None = None) -> None:
     elif actor.sid is not None:
         raise Forbidden("this token is bound to one session")
     if not allowed(actor, action):
-        raise Forbidden(f"none of the token's roles allows {action}")
+        those = ", ".join(role for role in ROLES if role in ACTIONS[action])
+        raise Forbidden(f"none of the token's roles allows {action}; these do: {those}")
 
 
 def check_tenant(actor: Actor, tenant: str) -> None:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from sessionmanager.model import instants, participants, services
 from sessionmanager.model.calls import legs
-from sessionmanager.model.head import Head, Intent, Tombstone
+from sessionmanager.model.head import Head, Intent
 from sessionmanager.model.rooms import events as rooms
 from sessionmanager.words import Instant, Placement
 
@@ -123,10 +123,6 @@ def next_due(head: Head, placement: Placement, policy: Policy) -> Instant | None
 def due_now(head: Head, placement: Placement, policy: Policy, now: Instant) -> list[str]:
     """The works that are due, each once, the longest owed first."""
     return list(dict.fromkeys(due.work for due in sorted(timers(head, placement, policy)) if due.at <= now))
-
-
-def tombstone_due(tombstone: Tombstone) -> Instant | None:
-    return None if tombstone.done else tombstone.erased_at
 
 
 def tail_is_over(head: Head, policy: Policy) -> bool:

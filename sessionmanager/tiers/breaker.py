@@ -16,6 +16,8 @@ from typing import Final, Literal, NoReturn, TypedDict
 
 from pybreaker import STATE_CLOSED, STATE_OPEN, CircuitBreaker, CircuitBreakerListener, CircuitBreakerState
 
+from sessionmanager.errors import SessionManagerError
+
 Status = Literal["ok", "open", "half-open"]
 PROBE_SECONDS: Final = 1.0
 """What a refused caller is told to wait while a trial call is on its way."""
@@ -24,13 +26,16 @@ JITTER: Final = 0.5
 
 
 class BreakerState(TypedDict):
-    """What `/health` shows. `failures`: in a row. `last_error`: the name of its class.
+    """What `/health` shows. `failures`: in a row. `last_error`: the name of its class. `reason`: what it said.
+    `away_seconds`: since the breaker opened, trials included.
 
     `status` is `half-open` from when a trial is due, also while nobody has come to make it: no more is known then."""
 
     status: Status
     failures: int
     last_error: str | None
+    reason: str | None
+    away_seconds: float | None
     retry_after_seconds: float | None
 
 
@@ -64,7 +69,9 @@ class Breaker:
         self._status: Status = "ok"
         self._probe_at = 0.0
         self._trying = False
+        self._away_at = 0.0
         self._last_error: str | None = None
+        self._reason: str | None = None
         # Its own clock (wall time, read only while it is open) is never asked: the gate closes and half-opens it.
         self._machine = CircuitBreaker(
             fail_max=failures_max,
@@ -104,6 +111,8 @@ class Breaker:
         elif self._status != "ok":
             return
         self._last_error = type(error).__name__
+        # Of another's error only the class: its text may hold an address, and with it a password.
+        self._reason = error.detail if isinstance(error, SessionManagerError) else self._last_error
         with suppress(_Failed):
             self._machine.call(_raise)
 
@@ -126,6 +135,8 @@ class Breaker:
             "status": "half-open" if self.trial_due else self._status,
             "failures": self._machine.fail_counter,
             "last_error": self._last_error,
+            "reason": self._reason,
+            "away_seconds": None if self._status == "ok" else self._clock() - self._away_at,
             "retry_after_seconds": None if self._status == "ok" else self._seconds_to_probe(),
         }
 
@@ -137,6 +148,8 @@ class Breaker:
         if status == "open":
             self._probe_at = self._clock() + self._reset_seconds * (1 - JITTER + 2 * JITTER * self._rand())
         if status != self._status:
+            if self._status == "ok":
+                self._away_at = self._clock()
             self._status = status
             if self._on_change is not None:
                 self._on_change(status)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from asyncio import AbstractEventLoop, Future, Task
-from collections.abc import Callable, Coroutine, Generator, Mapping
-from types import coroutine
+from asyncio import Future, Task
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
-from sessionmanager.deadline import remaining
+from sessionmanager.deadline import Late, in_time, remaining
 from sessionmanager.errors import OutcomeUnknown, RevConflict, SessionManagerError, TierUnavailable
 from sessionmanager.tiers.breaker import Breaker, BreakerState, CircuitOpen, Status
 from sessionmanager.words import TierName
@@ -35,11 +34,11 @@ class Observer(Protocol):
 
     def observe(self, tier: TierName, operation: str, outcome: str, seconds: float) -> None:
         """A call ended: `ok`, `timeout`, `refused` (breaker, too many at once, no time left), `cancelled`, `late` (a
-        write that was given up ended after all), or the type of its error."""
+        call that was given up ended after all), or the type of its error."""
         ...
 
-    def breaker(self, tier: TierName, state: Status) -> None:
-        """The worse of the tier's two breakers has changed to this state."""
+    def breaker(self, tier: TierName, state: Status, reason: str = "") -> None:
+        """The worse of the tier's two breakers has changed to this state. reason: what the last failure said."""
         ...
 
     def repeated(self, tier: TierName, operation: str, outcome: str) -> None:
@@ -61,8 +60,11 @@ class Limits(NamedTuple):
     `LONG_SHARE`). concurrency_max: calls at once, writes that were given up but still run included. failures_max,
     reset_seconds: see `Breaker`.
 
-    own_task: whether a write gets a task of its own from the start, as a driver needs it that asks which task it runs
-    in (`asyncio.timeout` does). A tier whose writes wait for plain futures alone needs one only once it is given up.
+    own_task: whether calls run in tasks of their own, as they must behind a driver. What a write has sent over a
+    network cannot be called back, so it goes on when its caller is out of time or cancelled. A read is cancelled then,
+    but once: PyMongo, cancelled a second time while it cleans up after the first, can keep a lock that all its calls
+    wait for (before Python 3.12). None is needed by a tier in this process that drops a write which has not begun, and
+    ends one that has, nor by hot, whose calls may all be lost.
     """
 
     timeout_seconds: float
@@ -73,7 +75,7 @@ class Limits(NamedTuple):
     own_task: bool = True
 
 
-HOT_LIMITS: Final = Limits(timeout_seconds=0.05, concurrency_max=512, reset_seconds=1.0)
+HOT_LIMITS: Final = Limits(timeout_seconds=0.05, concurrency_max=512, reset_seconds=1.0, own_task=False)
 WARM_LIMITS: Final = Limits(
     timeout_seconds=1.0,
     concurrency_max=512,
@@ -84,7 +86,7 @@ COLD_LIMITS: Final = Limits(timeout_seconds=10.0, concurrency_max=64, reset_seco
 
 class _Silent:
     def observe(self, tier: TierName, operation: str, outcome: str, seconds: float) -> None: ...
-    def breaker(self, tier: TierName, state: Status) -> None: ...
+    def breaker(self, tier: TierName, state: Status, reason: str = "") -> None: ...
     def repeated(self, tier: TierName, operation: str, outcome: str) -> None: ...
 
 
@@ -100,10 +102,10 @@ class GuardState(BreakerState):
 
 class _Flight:
     """A call that was let through. `seconds`: what it may take, `own_seconds`: what the tier would allow.
-    Of a write: `landed` wakes its caller, `late` says that its time is over, `given_up` that its caller has gone on and
-    its failure is counted."""
+    In a task of its own: `landed` wakes its caller, `given_up` says that the caller has gone on and its failure is
+    counted."""
 
-    __slots__ = ("began", "breaker", "given_up", "landed", "late", "operation", "own_seconds", "seconds", "trial")
+    __slots__ = ("began", "breaker", "given_up", "landed", "operation", "own_seconds", "seconds", "trial")
 
     def __init__(self, operation: str, breaker: Breaker, own_seconds: float, seconds: float, began: float) -> None:
         self.operation = operation
@@ -111,23 +113,19 @@ class _Flight:
         self.own_seconds = own_seconds
         self.seconds = seconds
         self.began = began
-        self.trial = self.late = self.given_up = False
+        self.trial = self.given_up = False
         self.landed: Future[None] | None = None
 
-    def wake(self, _: object = None) -> None:
+    def wake(self) -> None:
         if self.landed is not None and not self.landed.done():
             self.landed.set_result(None)
-
-    def is_late(self) -> None:
-        self.late = True
-        self.wake()
 
 
 class Guard:
     """One a tier and process. Calls are given as coroutines that have not begun; a refused one is closed unused.
 
     Cost: a time-out is armed only for a call that suspends, so one that never does (embedded tiers) pays some 2 µs; a
-    write pays for a task of its own, or for a future where `Limits.own_task` is off.
+    call that gets a task of its own (`Limits.own_task`) pays for that.
     """
 
     def __init__(
@@ -143,6 +141,7 @@ class Guard:
         self.observer = observer
         self._tier: TierName = tier
         self._timeout_seconds, self._concurrency_max, _, _, self._timeouts, self._own_task = limits
+        self._silent = f"the {tier} tier has not answered in time"
         self._observer = observer
         self._clock = clock
         self._reads, self._writes = (
@@ -160,50 +159,16 @@ class Guard:
         Raises what it raises, and TierUnavailable: no leave to call, or no answer in time.
         """
         flight = self._begin(self._reads, operation, call)
-        try:
-            # Run by hand up to where it first waits; most calls of an embedded tier never do.
-            waits_for = call.send(None)
-        except StopIteration as end:
-            self._end(flight, None)
-            return end.value
-        except BaseException as error:
-            self._end(flight, error)
-            raise
-        bound = asyncio.timeout(flight.seconds)
-        try:
-            async with bound:
-                answer = await _go_on(call, waits_for)
-        except BaseException as error:
-            if isinstance(error, TimeoutError) and bound.expired():
-                unanswered = NoAnswer(self._tier, f"the {self._tier} tier has not answered in time")
-                self._end(flight, unanswered, in_time=False)
-                raise unanswered from None
-            self._end(flight, error)
-            raise
-        self._end(flight, None)
-        return answer
+        return await (self._apart if self._own_task else self._bounded)(flight, call, writes=False)
 
     async def write(self, operation: str, call: Coroutine[Any, Any, T]) -> T:
-        """The answer of a call that changes something, which nothing here ever cancels.
+        """The answer of a call that changes something; where it has a task of its own nothing here ever cancels it.
 
-        Raises what it raises, TierUnavailable (not begun), and OutcomeUnknown when its time is over: it goes on, counts
-        as in flight until it ends, and what becomes of it is the caller's to find out.
+        Raises what it raises, TierUnavailable (not begun), and OutcomeUnknown when its time is over: what becomes of it
+        is the caller's to find out. In a task of its own it goes on, and counts as in flight until it ends.
         """
         flight = self._begin(self._writes, operation, call)
-        loop = asyncio.get_running_loop()
-        if not self._own_task:
-            return await self._by_hand(flight, call, loop)
-        flight.landed = landed = loop.create_future()
-        task = self._on_its_own(flight, call, loop)
-        # What asyncio.wait does, at two thirds of its cost: 64 writers would pay it for each commit of a group.
-        timer = loop.call_later(flight.seconds, flight.wake)
-        try:
-            await landed
-        finally:
-            timer.cancel()
-        if task.done():
-            return task.result()
-        raise self._given_up(flight)
+        return await (self._apart if self._own_task else self._bounded)(flight, call, writes=True)
 
     def state(self) -> GuardState:
         """For `/health`."""
@@ -235,51 +200,45 @@ class Guard:
 
     # -- inside
 
-    async def _by_hand(self, flight: _Flight, call: Coroutine[Any, Any, T], loop: AbstractEventLoop) -> T:
-        """Run a write from one wait to the next within its caller. What it waits for never hears of a caller who is
-        cancelled or out of time: the rest of it gets a task then."""
-        timer = None
-        try:
-            while True:
-                try:
-                    waits_for = call.send(None)
-                except StopIteration as end:
-                    self._end(flight, None)
-                    return end.value
-                except BaseException as error:
-                    self._end(flight, error)
-                    raise
-                flight.landed = landed = loop.create_future()
-                if waits_for is None:  # it only lets others have their turn
-                    loop.call_soon(flight.wake)
-                else:
-                    waits_for._asyncio_future_blocking = False  # what a task does with a future that it is given
-                    waits_for.add_done_callback(flight.wake)
-                timer = timer or loop.call_later(flight.seconds, flight.is_late)
-                try:
-                    if not flight.late:
-                        await landed
-                except asyncio.CancelledError:
-                    self._on_its_own(flight, _rest(call, waits_for), loop)
-                    raise
-                if flight.late and waits_for is not None and not waits_for.done():
-                    self._on_its_own(flight, _rest(call, waits_for), loop)
-                    raise self._given_up(flight)
-        finally:
-            if timer is not None:
-                timer.cancel()
-
-    def _on_its_own(self, flight: _Flight, call: Coroutine[Any, Any, T], loop: AbstractEventLoop) -> Task[T]:
+    async def _apart(self, flight: _Flight, call: Coroutine[Any, Any, T], *, writes: bool) -> T:
+        """The answer of a call in a task of its own; a read that nobody waits for any more is cancelled, once."""
+        loop = asyncio.get_running_loop()
+        flight.landed = landed = loop.create_future()
         task = loop.create_task(call)
         self._tasks[task] = flight
         task.add_done_callback(self._landed)
-        return task
+        # What asyncio.wait does, at two thirds of its cost: 64 writers would pay it for each commit of a group.
+        timer = loop.call_later(flight.seconds, flight.wake)
+        try:
+            await landed
+        except asyncio.CancelledError as left:
+            if not (writes or task.done()):
+                self._give_up(flight, left)
+                task.cancel()
+            raise
+        finally:
+            timer.cancel()
+        if task.done():
+            return task.result()
+        unanswered = OutcomeUnknown(self._silent) if writes else NoAnswer(self._tier, self._silent)
+        self._give_up(flight, unanswered, late=True)
+        if not writes:
+            task.cancel()
+        raise unanswered
 
-    def _given_up(self, flight: _Flight) -> OutcomeUnknown:
-        flight.given_up = True
-        unknown = OutcomeUnknown(f"the {self._tier} tier has not answered in time")
-        self._count(flight, unknown, in_time=False)
-        return unknown
+    async def _bounded(self, flight: _Flight, call: Coroutine[Any, Any, T], *, writes: bool) -> T:
+        """The answer of a call that is cancelled when its time is over, and with its caller."""
+        try:
+            answer = await in_time(flight.seconds, call)
+        except Late:
+            unanswered = OutcomeUnknown(self._silent) if writes else NoAnswer(self._tier, self._silent)
+            self._end(flight, unanswered, late=True)
+            raise unanswered from None
+        except BaseException as error:
+            self._end(flight, error)
+            raise
+        self._end(flight, None)
+        return answer
 
     def _begin(self, breaker: Breaker, operation: str, call: Coroutine[Any, Any, Any]) -> _Flight:
         own_seconds, left = self._timeout_seconds, remaining()
@@ -310,11 +269,17 @@ class Guard:
         if not flight.given_up:
             self._end(flight, error)
             return
-        self._observer.observe(self._tier, flight.operation, "late", self._clock() - flight.began)
+        if not task.cancelled():
+            self._observer.observe(self._tier, flight.operation, "late", self._clock() - flight.began)
         self._leave()
 
-    def _end(self, flight: _Flight, error: BaseException | None, *, in_time: bool = True) -> None:
-        self._count(flight, error, in_time=in_time)
+    def _give_up(self, flight: _Flight, error: BaseException, *, late: bool = False) -> None:
+        """Its caller goes on, though it has not ended: what it comes to is told as `late`, no news of the tier."""
+        flight.given_up = True
+        self._count(flight, error, late=late)
+
+    def _end(self, flight: _Flight, error: BaseException | None, *, late: bool = False) -> None:
+        self._count(flight, error, late=late)
         self._leave()
 
     def _leave(self) -> None:
@@ -323,14 +288,14 @@ class Guard:
             for drained in self._drained:
                 _wake(drained)
 
-    def _count(self, flight: _Flight, error: BaseException | None, *, in_time: bool = True) -> None:
+    def _count(self, flight: _Flight, error: BaseException | None, *, late: bool = False) -> None:
         """Tell the observer and the breaker how a call ended."""
         seconds = self._clock() - flight.began
         breaker, trial = flight.breaker, flight.trial
         outcome = "ok"
         if error is None:
             breaker.succeeded(trial=trial)
-        elif not in_time:
+        elif late:
             outcome = "timeout"
             if flight.seconds >= SLOW_SHARE * flight.own_seconds:
                 breaker.failed(error, trial=trial)
@@ -352,7 +317,7 @@ class Guard:
         status = max(self._reads.status, self._writes.status, key=_WORSE.__getitem__)
         if status != self._status:
             self._status = status
-            self._observer.breaker(self._tier, status)
+            self._observer.breaker(self._tier, status, self.state()["reason"] or "")
 
 
 _FAILURES: Final = (TierUnavailable, OutcomeUnknown, OSError)
@@ -369,29 +334,3 @@ _REFUSES: Final[Mapping[tuple[bool, bool], Literal["nothing", "reads", "writes",
 def _wake(waiter: Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-async def _rest(call: Coroutine[Any, Any, T], waits_for: Any) -> T:
-    """The rest of a write that was run by hand so far, for a task of its own."""
-    if waits_for is not None:
-        waits_for._asyncio_future_blocking = True
-    return await _go_on(call, waits_for)
-
-
-@coroutine
-def _go_on(call: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
-    """`yield from` for a coroutine that has already begun and waits for something."""
-    while True:
-        try:
-            sent = yield waits_for
-        except GeneratorExit:
-            call.close()
-            raise
-        except BaseException as error:
-            step, value = call.throw, error
-        else:
-            step, value = call.send, sent
-        try:
-            waits_for = step(value)
-        except StopIteration as end:
-            return end.value

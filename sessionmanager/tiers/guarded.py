@@ -46,17 +46,14 @@ class GuardedHot:
     async def end_fill(self, key: Key, token: str, copy: Copy) -> None:
         await self.guard.read("end_fill", self._hot.end_fill(key, token, copy))
 
-    async def after_commit(self, change: Change, as_of: Instant) -> None:
-        await self.guard.read("after_commit", self._hot.after_commit(change, as_of))
+    async def after_commit(self, change: Change, as_of: Instant, trace: str | None = None) -> None:
+        await self.guard.read("after_commit", self._hot.after_commit(change, as_of, trace))
 
     async def drop(self, key: Key) -> None:
         await self.guard.read("drop", self._hot.drop(key))
 
     async def drop_for_ever(self, key: Key) -> None:
         await self.guard.read("drop_for_ever", self._hot.drop_for_ever(key))
-
-    async def ring(self, key: Key, version: int) -> None:
-        await self.guard.read("ring", self._hot.ring(key, version))
 
     async def publish(self, key: Key, data: bytes) -> None:
         await self.guard.read("publish", self._hot.publish(key, data))

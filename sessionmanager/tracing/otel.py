@@ -28,6 +28,7 @@ KINDS: Final = {
     "server": trace.SpanKind.SERVER,
     "client": trace.SpanKind.CLIENT,
     "internal": trace.SpanKind.INTERNAL,
+    "consumer": trace.SpanKind.CONSUMER,
 }
 _propagator: Final = TraceContextTextMapPropagator()
 

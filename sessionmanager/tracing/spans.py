@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Final, Literal, Protocol
 
-Kind = Literal["server", "client", "internal"]
+Kind = Literal["server", "client", "internal", "consumer"]
 Attributes = Mapping[str, str | int]
 
 
@@ -86,6 +86,20 @@ def trace_id() -> str | None:
     """Of the span at hand, for log lines and exemplars."""
     current = _span.get()
     return None if current is None else current.trace_id
+
+
+def traceparent() -> str | None:
+    """What tells another process of the span at hand in one line; None where there is none, or it is not kept."""
+    current = _span.get()
+    return None if current is None or current.trace_id is None else current.headers().get("traceparent")
+
+
+def untied() -> Context:
+    """A context for work that goes on after whoever began it: who traces is all that it has of theirs."""
+    context, tracer = Context(), _tracer.get()
+    if tracer is not None:
+        context.run(_tracer.set, tracer)
+    return context
 
 
 def told_headers() -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType, field
 
-from sessionmanager.wire.common import At
+from sessionmanager.wire.common import At, Masked
 from sessionmanager.wire.floor import Floor
 from sessionmanager.wire.legs import Call
 from sessionmanager.wire.rooms import LiveKitAccess, Room
@@ -223,7 +223,7 @@ class Omitted(Struct, frozen=True, kw_only=True):
     cursor: str | None
 
 
-class ResumeAnswer(Struct, frozen=True, kw_only=True):
+class ResumeAnswer(Masked, frozen=True, kw_only=True):
     """All that the next participant needs to go on."""
 
     session: Session
@@ -322,7 +322,6 @@ class TierHealth(Struct, frozen=True, kw_only=True):
 
     status: Literal["ok", "degraded", "down"]
     backend: str | UnsetType = UNSET
-    latency_ms: float | UnsetType = UNSET
     detail: str | UnsetType = UNSET
 
 
@@ -375,7 +374,7 @@ class AuditPage(Struct, frozen=True, kw_only=True):
     next_cursor: str | None
 
 
-class TokenAnswer(Struct, frozen=True, kw_only=True):
+class TokenAnswer(Masked, frozen=True, kw_only=True):
     """A new token, shown once and never stored."""
 
     token: str

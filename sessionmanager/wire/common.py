@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Final, Protocol, runtime_checkable
+from typing import Annotated, Any, Final, Protocol, runtime_checkable
 
 import msgspec
 from msgspec import Meta, Struct
@@ -20,18 +20,23 @@ ID_CHARS: Final = r"[A-Za-z0-9+_][A-Za-z0-9._:@+=~-]{0,127}"
 """Ids of sessions: call ids, E.164 numbers, room names and GUIDs fit; paths, `..`, operators and control characters do
 not. Begins with no dot, so that no id is a relative path."""
 
+ID_FORM: Final = "1 to 128 letters, digits and . _ : @ + = ~ -, the first a letter, a digit, + or _"
+"""The same for people."""
+
+NO_CONTROLS: Final = r"[^\x00-\x1f\x7f]+"
+
 SessionId = Annotated[str, Meta(min_length=1, max_length=128, pattern=f"^{ID_CHARS}{END}", examples=["call-4711"])]
 ClientId = Annotated[
     str,
     Meta(
         min_length=1,
         max_length=128,
-        pattern=rf"^(?!e[0-9]+$)[^\x00-\x1f\x7f]+{END}",
+        pattern=f"^(?!e[0-9]+$){NO_CONTROLS}{END}",
         description="Chosen by the client, unique in the session for ever; `e` and digits is the service's own form.",
         examples=["utterance-17"],
     ),
 ]
-PlainText = Annotated[str, Meta(min_length=1, max_length=255, pattern=rf"^[^\x00-\x1f\x7f]+{END}")]
+PlainText = Annotated[str, Meta(min_length=1, max_length=255, pattern=f"^{NO_CONTROLS}{END}")]
 At = Annotated[Instant, Meta(extra_json_schema={"format": "date-time"}, examples=["2026-11-21T13:07:39.123Z"])]
 Version = Annotated[int, Meta(ge=0, le=2**53 - 1, examples=[7])]
 Seq = Annotated[int, Meta(ge=0, le=2**53 - 1)]
@@ -58,6 +63,20 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 DEFAULT_LIMITS: Final = Limits()
+
+
+SECRET_MEMBERS: Final = frozenset({"token", "access_token", "session_token", "key", "secret"})
+
+
+class Masked(Struct, frozen=True, kw_only=True):
+    """A body with a secret in it: what is printed of it, in a log or a traceback, never shows that."""
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        members = [(name, getattr(self, name)) for name in self.__struct_fields__]
+        return [(name, "***" if name in SECRET_MEMBERS and isinstance(one, str) else one) for name, one in members]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
 @runtime_checkable

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import compress, repeat
+from operator import attrgetter, is_not
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -68,10 +70,11 @@ ENTRY_MEMBERS: Final[Mapping[str, Members]] = {
 
 _COMMON: Final = ("type", "id", "at")
 _FREE: Final = tuple(f for f in EntryDraft.__struct_fields__ if f not in _COMMON)
-_REFUSED: Final = {
-    name: tuple(f for f in _FREE if f not in members.required and f not in members.optional)
-    for name, members in ENTRY_MEMBERS.items()
+_free: Final = attrgetter(*_FREE)
+_MEMBERS: Final = {
+    name: (frozenset(required), frozenset(required + optional)) for name, (required, optional) in ENTRY_MEMBERS.items()
 }
+"""Entry type → the members that it needs, and all that it may have."""
 _size = msgspec.json.Encoder().encode
 
 
@@ -92,12 +95,15 @@ def check_entries(entries: tuple[EntryDraft, ...], limits: Limits, at: str = "en
             known = ", ".join(ENTRY_MEMBERS)
             yield FieldError(pointer(at, i, "type"), f"not an entry type that clients append; allowed: {known}")
             continue
-        for member in ENTRY_MEMBERS[name].required:
-            if getattr(entry, member) is UNSET:
-                yield FieldError(pointer(at, i, member), "required")
-        for member in _REFUSED[name]:
-            if getattr(entry, member) is not UNSET:
-                yield FieldError(pointer(at, i, member), f"not a member of {name}")
+        given = frozenset(compress(_FREE, map(is_not, _free(entry), repeat(UNSET))))
+        required, allowed = _MEMBERS[name]
+        if not required <= given <= allowed:
+            for member in ENTRY_MEMBERS[name].required:
+                if member not in given:
+                    yield FieldError(pointer(at, i, member), "required")
+            for member in _FREE:
+                if member in given and member not in allowed:
+                    yield FieldError(pointer(at, i, member), f"not a member of {name}")
         if entry.at is not UNSET and not is_time(entry.at):
             yield FieldError(pointer(at, i, "at"), NOT_A_TIME)
         if name == "summary" and _backwards(entry):

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from sessionmanager.errors import FieldError
-from sessionmanager.wire.common import END, Limits, Seq, raw_bytes
+from sessionmanager.wire.common import END, Limits, Masked, Seq, raw_bytes
 from sessionmanager.wire.queries import Cursor
 from sessionmanager.words import Instant
 
@@ -72,7 +72,7 @@ class SignalEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     data: Raw | UnsetType = UNSET
 
 
-class SocketRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SocketRequest(Masked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A frame from the client of a WebSocket: `body` as the HTTP call of the same name takes it.
 
     id: comes back in the answer. key: an idempotency key. token: of `auth`. participant: of `heartbeat`, where the

@@ -19,7 +19,7 @@ from sessionmanager.model.floor import (
 )
 from sessionmanager.model.participants import LEASE_SECONDS, LEASE_SECONDS_MAX, LEASE_SECONDS_MIN
 from sessionmanager.wire.answers import At, Participant
-from sessionmanager.wire.common import Limits, PlainText, Version, pointer, raw_bytes
+from sessionmanager.wire.common import Limits, Masked, PlainText, Version, pointer, raw_bytes
 from sessionmanager.wire.rooms import LiveKitAccess
 from sessionmanager.words import ParticipantKind, Status
 
@@ -104,7 +104,7 @@ class ReleaseFloor(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     participant: PlainText | None = None
 
 
-class JoinAnswer(Struct, frozen=True, kw_only=True):
+class JoinAnswer(Masked, frozen=True, kw_only=True):
     """Who has joined, and what it may identify itself with. `token` is null where tokens come from elsewhere (JWKS).
     `livekit` lets it into the session's room; null while the session has none, or rests."""
 
@@ -116,7 +116,7 @@ class JoinAnswer(Struct, frozen=True, kw_only=True):
     livekit: LiveKitAccess | None = None
 
 
-class ParticipantToken(Struct, frozen=True, kw_only=True):
+class ParticipantToken(Masked, frozen=True, kw_only=True):
     """A new token of the same participant; `livekit` lets it into the session's room, where there is one."""
 
     token: str

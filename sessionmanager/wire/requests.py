@@ -32,7 +32,7 @@ ModelFamily = Literal["openai", "anthropic", "gemini", "realtime", "raw"]
 Seconds = Annotated[float, Meta(gt=0, le=1e10, examples=[3600])]
 _BRACKET: Final = ord("[")
 TOKEN_SECONDS_MAX: Final = 30 * 86_400
-"""What `core/tokens.py` mints at most."""
+"""What `core/tokens/minting.py` makes at most."""
 
 
 def check_fields(fields: SettableFields, limits: Limits) -> Iterator[FieldError]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from sessionmanager.errors import FieldError
-from sessionmanager.wire.common import END, At, Limits
+from sessionmanager.wire.common import END, At, Limits, Masked
 from sessionmanager.words import SyncState
 
 OWN_TRIGGERS: Final = ("timer", "webhook", "session", "initial", "reconnect")
@@ -33,7 +33,7 @@ class Room(Struct, frozen=True, kw_only=True):
     interrupted_at: At | None = None
 
 
-class LiveKitAccess(Struct, frozen=True, kw_only=True):
+class LiveKitAccess(Masked, frozen=True, kw_only=True):
     """How a participant joins its session's room: connect to `url` with `token`, before it expires."""
 
     url: str
@@ -41,9 +41,6 @@ class LiveKitAccess(Struct, frozen=True, kw_only=True):
     identity: str
     token: str
     expires_at: At
-
-    def __repr__(self) -> str:
-        return f"LiveKitAccess(room={self.room!r}, identity={self.identity!r}, token=***)"
 
 
 class RoomBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from sessionmanager.errors import FieldError
 from sessionmanager.fields import Name
 from sessionmanager.wire.answers import At
-from sessionmanager.wire.common import END, PAGE, Limits, PlainText, SessionId, pointer, raw_bytes
+from sessionmanager.wire.common import END, PAGE, Limits, Masked, PlainText, SessionId, pointer, raw_bytes
 from sessionmanager.wire.queries import Cursor, Limit
 from sessionmanager.words import Role, ServiceStatus
 
@@ -126,7 +126,7 @@ class ApiKey(Struct, frozen=True, kw_only=True):
     expires_at: At | None = None
 
 
-class NewApiKey(ApiKey, frozen=True, kw_only=True):
+class NewApiKey(Masked, ApiKey, frozen=True, kw_only=True):
     """A new key: `key` is shown this once, and kept nowhere. Send it as `X-Api-Key`."""
 
     key: str
@@ -169,7 +169,7 @@ class CreateRoomSession(Struct, frozen=True, kw_only=True, forbid_unknown_fields
     metadata: Annotated[Mapping[Name, str], Meta(max_length=64)] = {}
 
 
-class RoomSession(Struct, frozen=True, kw_only=True):
+class RoomSession(Masked, frozen=True, kw_only=True):
     """A session as robot-session tells it. `access_token` is shown to its creator alone: it lets `user_identity` into
     the room at `livekit_url`, and `session_token` speaks for it here. Without LiveKit `livekit_url` is null, and both
     tokens are the latter."""

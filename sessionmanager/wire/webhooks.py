@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from sessionmanager.errors import FieldError
 from sessionmanager.wire.answers import At
-from sessionmanager.wire.common import END, NOT_A_TIME, PAGE, Limits, PlainText, is_time
+from sessionmanager.wire.common import END, NOT_A_TIME, PAGE, Limits, Masked, PlainText, is_time
 from sessionmanager.wire.queries import Cursor, Limit
 
 TYPES_MAX: Final = 32
@@ -117,7 +117,7 @@ class Webhook(Struct, frozen=True, kw_only=True):
     replays: int
 
 
-class NewWebhook(Webhook, frozen=True, kw_only=True):
+class NewWebhook(Masked, Webhook, frozen=True, kw_only=True):
     """A hook with its new `secret`, shown this once. Null on a repeat: it was rotated away since."""
 
     secret: str | None

@@ -13,17 +13,10 @@ from sessionmanager.model.head import PARTS, Tombstone
 from sessionmanager.tiers.hot.protocol import HOT_PARTS, Copy, Hot
 from sessionmanager.words import Key
 from tests.contracts.hot_bell import HotBellContract
-from tests.support.hot_builders import AS_OF, KEY, OTHER, a_change, a_copy, a_part, a_stored, an_erasure, lines
+from tests.support.hot_builders import AS_OF, KEY, OTHER, a_change, a_copy, a_part, a_stored, an_erasure, fill, lines
 
 Pass = Callable[[float], Awaitable[None]]
 LATER = "2026-11-21T12:00:01.500Z"
-
-
-async def fill(hot: Hot, copy: Copy) -> None:
-    """R: miss, token, warm read, fill."""
-    token = await hot.begin_fill(copy.stored.key)
-    assert token is not None
-    await hot.end_fill(copy.stored.key, token, copy)
 
 
 async def rev_of(hot: Hot, key: Key = KEY) -> int | None:
@@ -127,6 +120,18 @@ class HotContract(HotBellContract):
         copy = await hot.recall(KEY)
         assert copy is not None
         assert set(copy.stored.parts) == {"pulse", "profile", "work"}
+
+    async def test_of_a_session_that_becomes_a_stub_no_copy_stays_and_none_from_before_comes(self, hot: Hot) -> None:
+        await fill(hot, a_copy(4, tail=lines(1, 2)))
+        slow = await hot.begin_fill(KEY)
+        assert slow is not None
+        await hot.after_commit(a_change(4, placement="cold"), AS_OF)
+        assert await hot.recall(KEY) is None
+        await hot.end_fill(KEY, slow, a_copy(4))
+        assert await hot.recall(KEY) is None
+        await fill(hot, a_copy(7))
+        await hot.after_commit(a_change(5, placement="cold"), AS_OF)
+        assert await rev_of(hot) == 7, "it was made whole again meanwhile"
 
     async def test_sealed_lines_leave_the_tail(self, hot: Hot) -> None:
         await fill(hot, a_copy(4, tail=lines(1, 6)))
@@ -322,6 +327,10 @@ class HotContract(HotBellContract):
         await fill(hot, a_copy(5))
         await hot.after_commit(an_erasure(5), AS_OF)
         assert await hot.recall(KEY) is None
+        token = await hot.begin_fill(KEY)
+        if token is not None:
+            await hot.end_fill(KEY, token, a_copy(9))
+        assert await hot.recall(KEY) is None, "nor is there ever one again"
         tombstone = Tombstone(erasure_id="erasure-2", erased_at=AS_OF)
         await fill(hot, a_copy(3, stored=Stored(OTHER, 3, 3, {}, tombstone=tombstone)))
         assert await hot.recall(OTHER) is None

@@ -70,7 +70,7 @@ async def test_wishes_with_keys_of_their_own_are_kept_and_never_make_a_running_a
 
     cold = MeddlingCold(world.tiers.cold, ask)
     worker = world._replace(tiers=world.tiers._replace(cold=cold)).process()
-    assert await worker.moves.table["archive"](KEY), "the stub was not written"
+    assert await worker.works["archive"](KEY), "the stub was not written"
     assert cold.puts == count == 1
     assert len(await world.tiers.cold.list(session_prefix(KEY))) == 1
     assert (await audit(world.process(), world.tiers, KEY)).whole
@@ -89,7 +89,7 @@ async def test_a_line_that_comes_while_an_archive_runs_is_in_no_stub(world: Worl
 
     cold = MeddlingCold(world.tiers.cold, speak)
     worker = world._replace(tiers=world.tiers._replace(cold=cold)).process()
-    assert not await worker.moves.table["archive"](KEY)
+    assert not await worker.works["archive"](KEY)
     found = await audit(world.process(), world.tiers, KEY)
     assert found.placement == "warm"
     assert b"wait" in found.lines[-1]

@@ -15,7 +15,7 @@ from sessionmanager.core.assembly import Core, CoreSettings, build_core
 from sessionmanager.core.calls.export import LAG_SECONDS, export
 from sessionmanager.core.calls.registry import CallAt
 from sessionmanager.core.history import Range
-from sessionmanager.core.keys import MasterKey
+from sessionmanager.core.keys.hierarchy import MasterKey
 from sessionmanager.core.tenancy.tenants import ResumePolicy, ResumeWithin, TenantSettings
 from sessionmanager.errors import AlreadyExists, Erased, NotFound, TierUnavailable
 from sessionmanager.model import instants

@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from sessionmanager.core.assembly import Core, CoreSettings, build_core
 from sessionmanager.core.calls.registry import CallAt
-from sessionmanager.core.keys import MasterKey
+from sessionmanager.core.keys.hierarchy import MasterKey
 from sessionmanager.core.tenancy.tenants import ResumePolicy, TenantSettings
 from sessionmanager.model.calls.legs import NewCall, Report
 from sessionmanager.tiers.cold.directory import open_directory

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from sessionmanager.core.assembly import Core, CoreEvents, CoreSettings, build_core
-from sessionmanager.core.caps import EACH_HOUR_MIN, HELD_SECONDS_MAX, HOUR_SECONDS, HourlyCap
-from sessionmanager.core.keys import MasterKey
+from sessionmanager.core.keys.hierarchy import MasterKey
+from sessionmanager.core.working.caps import EACH_HOUR_MIN, HELD_SECONDS_MAX, HOUR_SECONDS, HourlyCap
 from sessionmanager.errors import TierUnavailable
 from sessionmanager.model.timers import Policy
 from sessionmanager.tiers.hot.memory import Bounds, MemoryHot
@@ -180,7 +180,7 @@ async def test_what_fails_uses_up_no_part_of_the_hour(world: World) -> None:
     for _ in range(5):
         await turns(core, 1)
         world.clock.seconds += 60
-    assert heard.work["attend TierUnavailable"] > EACH_HOUR_MIN
+    assert heard.work["archive TierUnavailable"] > EACH_HOUR_MIN
     core.bodies.cold.put_once = put  # type: ignore[method-assign]
     await turns(core)
     assert await placements(core, EACH_HOUR_MIN) == {"cold": EACH_HOUR_MIN}

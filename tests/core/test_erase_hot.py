@@ -39,13 +39,13 @@ async def status_of(core: Core, erasure_id: str) -> str:
 async def test_hot_is_told_once_more_before_an_erasure_is_complete(world: World) -> None:
     core, hot = over_faulty_hot(world)
     await begin(core, KEY)
-    hot.fail_before("drop_for_ever", TierUnavailable("hot"), 2)  # by the tombstone, and by the first look
+    hot.fail_before("after_commit", TierUnavailable("hot"), 2)  # of the tombstone, and of the first look
     begun = await core.sessions.erase(KEY, ALICE)
-    await core.moves.table["erase"](KEY)
+    await core.works["erase"](KEY)
     world.clock.seconds += GRACE_SECONDS
     assert hot.spent
-    assert "drop_for_ever" not in hot.applied
-    await core.moves.table["erase"](KEY)
+    assert "drop_for_ever" not in hot.begun
+    await core.works["erase"](KEY)
     assert "drop_for_ever" in hot.applied
     assert await status_of(core, begun.erasure.erasure_id) == "complete"
 
@@ -53,7 +53,8 @@ async def test_hot_is_told_once_more_before_an_erasure_is_complete(world: World)
 async def test_while_hot_is_away_an_erasure_stays_pending_and_a_worker_ends_it_when_it_is_back(world: World) -> None:
     core, hot = over_faulty_hot(world)
     await begin(core, KEY)
-    hot.fail_before("drop_for_ever", TierUnavailable("hot"), 4)
+    hot.fail_before("after_commit", TierUnavailable("hot"), 2)
+    hot.fail_before("drop_for_ever", TierUnavailable("hot"), 2)
     begun = await core.sessions.erase(KEY, ALICE)
     await core.worker.turn()
     world.clock.seconds += GRACE_SECONDS

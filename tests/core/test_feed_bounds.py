@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,17 +16,11 @@ from sessionmanager.words import Key
 from tests.support import scenes
 from tests.support.feeds import KEY, QUICK, Fed, fed, lines, newest, until
 from tests.support.scenes import talk
-from tests.support.server import quick_folder, settings_for
+from tests.support.server import settings_for
 
 pytestmark = pytest.mark.contract
 
 OTHER = Key("acme", "call-2")
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with quick_folder() as path:
-        yield path
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,17 +13,10 @@ from sessionmanager.words import Key
 from tests.support import scenes
 from tests.support.feeds import PATIENCE_SECONDS, Fed, fed, until
 from tests.support.scenes import ALICE, talk
-from tests.support.server import quick_folder
 
 pytestmark = pytest.mark.contract
 
 ONE, TWO = Key("acme", "one"), Key("acme", "two")
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with quick_folder() as path:
-        yield path
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -17,17 +17,10 @@ from tests.conftest import Profile
 from tests.support import scenes
 from tests.support.feeds import KEY, QUICK, Fed, ended, fed, lines, newest, seqs, until
 from tests.support.scenes import ALICE, talk
-from tests.support.server import quick_folder
 
 pytestmark = pytest.mark.contract
 
 OTHER = Key("acme", "call-2")
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with quick_folder() as path:
-        yield path
 
 
 @pytest.fixture
@@ -180,7 +173,7 @@ async def test_lines_that_are_sealed_before_anybody_looked_come_from_their_segme
         await source.take(0.02)
         world.hot.silent = True
         await talk(world.core, KEY, 3)
-        assert await world.core.moves.table["seal"](KEY)
+        assert await world.core.works["seal"](KEY)
         world.hot.silent = False
         await talk(world.core, KEY, 1, first=9)
         begin = source.after

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,12 @@ from sessionmanager.words import Key
 from tests.support import scenes
 from tests.support.feeds import PATIENCE_SECONDS, QUICK, Fed, ended, fed, newest, until
 from tests.support.scenes import ALICE, talk
-from tests.support.server import quick_folder
 
 pytestmark = pytest.mark.contract
 
 ONE, TWO, THEIRS = Key("acme", "one"), Key("acme", "two"), Key("umbrella", "one")
 LOOKS = 3
 """So many lists have been read: whatever was there before the first of them has been seen."""
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with quick_folder() as path:
-        yield path
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sessionmanager.core.keyfiles import load_or_make_key_file, make_key_file, read_key_file
+from sessionmanager.core.keys.files import load_or_make_key_file, make_key_file, read_key_file
 
 pytestmark = pytest.mark.unit
 
@@ -128,7 +128,7 @@ def test_a_key_file_that_others_can_read_or_change_is_refused(tmp_path: Path, mo
 def test_a_key_file_must_be_a_file(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         read_key_file(tmp_path)
-    with pytest.raises(ValueError, match="not a plain file"):
+    with pytest.raises(ValueError, match="a plain file"):
         read_key_file(Path("/dev/null"))
     with pytest.raises(FileNotFoundError):
         read_key_file(tmp_path / "missing")

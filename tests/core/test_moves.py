@@ -116,7 +116,7 @@ async def archived_anew(world: World) -> None:
     core = world.process()
     await core.sessions.append(KEY, said("back", "back"), ALICE)
     await wish(core)
-    assert await core.moves.table["archive"](KEY)
+    assert await core.works["archive"](KEY)
     await finish_all(world)
 
 
@@ -134,7 +134,7 @@ async def back_in_warm(world: World) -> None:
 async def erased(world: World) -> None:
     core = world.process()
     await core.sessions.erase(KEY, ALICE)
-    await core.moves.table["erase"](KEY)
+    await core.works["erase"](KEY)
 
 
 Read = Callable[[Core], Awaitable[object]]
@@ -219,11 +219,11 @@ async def test_a_slow_reader_of_a_replaced_attachment_gets_the_newest_bytes(worl
 
 
 async def offload(core: Core) -> object:
-    return await core.moves.table["offload"](KEY)
+    return await core.works["offload"](KEY)
 
 
 async def archive(core: Core) -> object:
-    return await core.moves.table["archive"](KEY)
+    return await core.works["archive"](KEY)
 
 
 async def attach(core: Core) -> object:
@@ -233,7 +233,7 @@ async def attach(core: Core) -> object:
 async def nearly_archived(core: Core, key: Key) -> None:
     """Everything that is sealed lies in cold, so that the next put is that of the archived body."""
     await wished(core, key)
-    assert await core.moves.table["offload"](key)
+    assert await core.works["offload"](key)
 
 
 UPLOADING: dict[str, tuple[Callable[[Core, Key], Awaitable[object]], Read, int]] = {
@@ -270,7 +270,7 @@ async def test_an_upload_of_a_runner_that_was_killed_and_lands_late_does_not_sta
     with pytest.raises(asyncio.CancelledError):
         await move(over(world, cold))
     world.clock.seconds += GRACE_SECONDS
-    await world.process().moves.table["finish"](KEY)
+    await world.process().works["finish"](KEY)
     await cold.land()
     await finish_all(world)
     after = await look(world)
@@ -360,4 +360,4 @@ async def sealed_once_more(world: World) -> None:
     core = world.process()
     for i in range(4):
         await core.sessions.append(KEY, said(f"more {i}", f"more-{i}"), ALICE)
-    assert await core.moves.table["seal"](KEY)
+    assert await core.works["seal"](KEY)

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessionmanager.core.tenancy.quotas import Buckets, Quotas
-from sessionmanager.core.tenancy.tenants import Quotas as Bounds
-from sessionmanager.core.tenancy.tenants import Tenants, TenantSettings
+from sessionmanager.core.tenancy.quotas import Buckets, QuotaJudge
+from sessionmanager.core.tenancy.tenants import Quotas, Tenants, TenantSettings
 from sessionmanager.errors import RateLimited
 from sessionmanager.model.timers import Policy
 
@@ -23,14 +22,14 @@ class Clock:
         return self.seconds
 
 
-def quotas(clock: Clock, *, subject: float | None, tenant: float | None = None, places: int = 100) -> Quotas:
-    defaults = TenantSettings(quotas=Bounds(requests_per_second=tenant))
+def quotas(clock: Clock, *, subject: float | None, tenant: float | None = None, places: int = 100) -> QuotaJudge:
+    defaults = TenantSettings(quotas=Quotas(requests_per_second=tenant))
     nothing: object = None  # records of warm, which no rate asks for
     tenants = Tenants(nothing, Policy(), defaults)  # type: ignore[arg-type]
-    return Quotas(nothing, tenants, clock, subject_rate=subject, subjects_max=places)  # type: ignore[arg-type]
+    return QuotaJudge(nothing, tenants, clock, subject_rate=subject, subjects_max=places)  # type: ignore[arg-type]
 
 
-def let_in(asked: Quotas, tenant: str, subject: str) -> bool:
+def let_in(asked: QuotaJudge, tenant: str, subject: str) -> bool:
     """A request, in the order in which the gate asks."""
     try:
         asked.take_of_subject(tenant, subject)

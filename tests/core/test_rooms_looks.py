@@ -19,6 +19,7 @@ from sessionmanager.words import Key
 from tests.contracts.rooms import RoomServiceContract
 from tests.support.casts import ALICE, TENANT, Stage, entries_of, head_of, open_stage
 from tests.support.halt import Halt, Killed
+from tests.support.left_out import share
 from tests.support.plain_rooms import SYNC_SECONDS, PlainLiveKit, with_rooms
 
 pytestmark = pytest.mark.contract
@@ -276,7 +277,7 @@ async def test_the_room_of_an_erased_session_is_closed_by_its_next_webhook_where
 # -- kills
 
 
-@pytest.mark.parametrize("at", range(1, 40))
+@pytest.mark.parametrize("at", share(range(1, 40), quick=range(1, 40, 3)))
 async def test_a_kill_at_any_call_leaves_what_the_next_process_brings_together(
     stage: Stage, livekit: PlainLiveKit, at: int
 ) -> None:
@@ -316,7 +317,7 @@ async def core_with_people(stage: Stage, core: Core, livekit: PlainLiveKit) -> N
     assert set(await inside(core)) == {"anna"}
 
 
-@pytest.mark.parametrize("at", range(1, 25))
+@pytest.mark.parametrize("at", share(range(1, 25), quick=range(1, 25, 3)))
 async def test_a_kill_while_a_room_is_opened_or_closed_leaves_neither_two_rooms_nor_one_too_many(
     stage: Stage, livekit: PlainLiveKit, at: int
 ) -> None:

@@ -6,8 +6,9 @@ import os
 
 import pytest
 
-from sessionmanager.core import sealing
-from sessionmanager.core.keys import MasterKey, SessionKey, SessionKeys, open_body, pack, seal_body, unpack
+from sessionmanager.core.keys import sealing
+from sessionmanager.core.keys.hierarchy import MasterKey, SessionKeys
+from sessionmanager.core.keys.sealing import SessionKey, open_body, pack, seal_body, unpack
 from sessionmanager.errors import DataCorrupt
 from sessionmanager.model.codec import sha256
 from sessionmanager.words import Key

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import pytest
 
-from sessionmanager.core.services import api_keys
-from sessionmanager.core.services.api_keys import FRESH_SECONDS, KIND, OF_TENANT, ApiKeys, Made
+from sessionmanager.core.tokens import api_keys
+from sessionmanager.core.tokens.api_keys import FRESH_SECONDS, KIND, OF_TENANT, ApiKeys, Made
 from sessionmanager.errors import Forbidden, Invalid, NotFound, QuotaExceeded, TierUnavailable, Unauthenticated
 from sessionmanager.model.roles import ALL_TENANTS, Actor
 from sessionmanager.tiers.warm.sqlite import open_sqlite

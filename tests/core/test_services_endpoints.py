@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from sessionmanager.core.services.endpoints import LOOPBACK, Endpoints, NotAllowed, parse
+from sessionmanager.core.outgoing.endpoints import LOOPBACK, Endpoints, NotAllowed, parse
 from tests.support.addresses import NOT_PUBLIC
 
 pytestmark = pytest.mark.unit

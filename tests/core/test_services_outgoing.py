@@ -15,8 +15,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sessionmanager.core.services.endpoints import Endpoints, parse
-from sessionmanager.core.services.outgoing import ANSWER_BYTES_MAX, CallFailed, Outgoing
+from sessionmanager.core.outgoing.endpoints import Endpoints, parse
+from sessionmanager.core.outgoing.requests import ANSWER_BYTES_MAX, CallFailed, Outgoing
 from tests.support.sham_service import Sham, sham_service
 
 pytestmark = pytest.mark.contract

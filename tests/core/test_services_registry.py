@@ -12,7 +12,7 @@ import pytest
 from sessionmanager.core.assembly import Core
 from sessionmanager.core.services import registry as registries
 from sessionmanager.core.services.monitor import TELL_AGAIN_SECONDS
-from sessionmanager.core.services.registry import KIND, Service, Wanted
+from sessionmanager.core.services.registry import KIND, Service, WantedService
 from sessionmanager.errors import AlreadyExists, NotFound, QuotaExceeded
 from sessionmanager.model.roles import ALL_TENANTS
 from sessionmanager.words import Key
@@ -21,7 +21,7 @@ from tests.support.halt import Halt, Killed
 
 pytestmark = pytest.mark.contract
 
-WANTED: Final = Wanted("asr-1", "asr", "http://asr-1.test")
+WANTED: Final = WantedService("asr-1", "asr", "http://asr-1.test")
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 
 from sessionmanager.core.assembly import Core, CoreSettings, build_core
 from sessionmanager.core.command import RequestKey, Written
-from sessionmanager.core.keys import MasterKey
+from sessionmanager.core.keys.hierarchy import MasterKey
 from sessionmanager.core.moves.erase import Erasure
 from sessionmanager.errors import Erased, KeyReused, NotFound, SessionManagerError
 from sessionmanager.tiers.hot.memory import Bounds, MemoryHot
@@ -280,7 +280,7 @@ class Machine(RuleBasedStateMachine):
     def work_on(self, name: str, move: str) -> None:
         """One move by hand; what is not due does nothing."""
         try:
-            self.runner.run(_wrap(self.core.moves.table[move](Key(TENANT, name))))
+            self.runner.run(_wrap(self.core.works[move](Key(TENANT, name))))
         except (NotFound, Erased):
             assert name not in self.plain.sessions or self.plain.sessions[name].erased
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sessionmanager.core.assembly import Core
-from sessionmanager.core.worker import SWEEP_PAGE
+from sessionmanager.core.working.worker import SWEEP_PAGE
 from sessionmanager.errors import TierUnavailable
 from sessionmanager.model import instants
 from sessionmanager.tiers.warm.protocol import Warm

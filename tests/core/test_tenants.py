@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from sessionmanager.core.assembly import Core, CoreSettings, build_core
 from sessionmanager.core.command import RequestKey
-from sessionmanager.core.keys import MasterKey
+from sessionmanager.core.keys.hierarchy import MasterKey
 from sessionmanager.core.tenancy.requests import Begun, Requests
 from sessionmanager.core.tenancy.tenants import KIND, Quotas, Tenants, TenantSettings
 from sessionmanager.errors import DataCorrupt, KeyReused, NotResumable, QuotaExceeded, RateLimited

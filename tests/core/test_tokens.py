@@ -7,7 +7,8 @@ from typing import Any
 import jwt
 import pytest
 
-from sessionmanager.core.tokens import TokenMinter, check_secret
+from sessionmanager.core.tokens.minting import TokenMinter
+from sessionmanager.core.tokens.rules import check_secret
 from sessionmanager.errors import Forbidden, Invalid, NotFound
 from sessionmanager.model.roles import Actor
 from tests.support.forge import NOW, SECRET

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sessionmanager.core.verify import LOOKS_MAX, Verifier
+from sessionmanager.core.verify import LOOKS_MAX, SessionVerifier
 from sessionmanager.errors import TierUnavailable
 from sessionmanager.words import Key
 from tests.support import scenes
@@ -56,10 +56,10 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield world
 
 
-def verifier(world: World, *, leftovers: bool = False, seed: int = 0) -> tuple[Verifier, Slow]:
+def verifier(world: World, *, leftovers: bool = False, seed: int = 0) -> tuple[SessionVerifier, Slow]:
     rng = random.Random(seed)
     warm, cold = Slow(world.tiers.warm, rng), Slow(world.tiers.cold, rng)
-    return Verifier(warm, cold, world.process().keys, leftovers=leftovers), warm  # type: ignore[arg-type]
+    return SessionVerifier(warm, cold, world.process().keys, leftovers=leftovers), warm  # type: ignore[arg-type]
 
 
 async def live(world: World) -> None:
@@ -69,16 +69,16 @@ async def live(world: World) -> None:
     for turn in range(2):
         await scenes.talk(core, KEY, 6, first=100 * turn)
         for move in ("seal", "offload"):
-            await core.moves.table[move](KEY)
+            await core.works[move](KEY)
         await core.attachments.put(KEY, "audio", b"\0\1" * 40, "audio/l16", scenes.ALICE)
         await core.sessions.transition(KEY, "suspend", scenes.ALICE)
         await core.sessions.archive(KEY, scenes.ALICE)
         await core.archiver.run(KEY)
         await core.sessions.append(KEY, scenes.said("awake", f"awake-{turn}"), scenes.ALICE)
         world.clock.seconds += scenes.GRACE_SECONDS
-        await core.moves.table["finish"](KEY)
+        await core.works["finish"](KEY)
     await core.sessions.erase(KEY, scenes.ALICE)
-    await core.moves.table["erase"](KEY)
+    await core.works["erase"](KEY)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -153,6 +153,6 @@ async def test_the_rate_is_kept(world: World) -> None:
         paced += 1
 
     warm, cold = world.tiers.warm, world.tiers.cold
-    looked = await Verifier(warm, cold, core.keys, pace=pace).look(KEY)
+    looked = await SessionVerifier(warm, cold, core.keys, pace=pace).look(KEY)
     assert paced == looked.bodies >= 5
     assert looked.bytes > 0

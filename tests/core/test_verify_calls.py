@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from sessionmanager.core.assembly import Core
 from sessionmanager.core.calls.comparing import LAG_SECONDS
-from sessionmanager.core.verify import Fault, Verifier
+from sessionmanager.core.verify import Fault, SessionVerifier
 from sessionmanager.model.calls.legs import NewCall, Report
 from sessionmanager.tiers.warm.protocol import CallQuery
 from sessionmanager.words import Key
@@ -62,7 +62,7 @@ async def told(world: World) -> list[tuple[str, str]]:
 
 async def faults(world: World) -> tuple[Fault, ...]:
     core = world.process()
-    looked = await Verifier(world.tiers.warm, world.tiers.cold, core.keys, leftovers=True).look(KEY)
+    looked = await SessionVerifier(world.tiers.warm, world.tiers.cold, core.keys, leftovers=True).look(KEY)
     assert not looked.busy
     return looked.faults
 
@@ -76,9 +76,9 @@ async def test_calls_in_every_state_are_never_told_wherever_their_session_lies(w
     await legs(world)
     core = world.process()
     assert await told(world) == []
-    while await core.moves.table["seal"](KEY):
+    while await core.works["seal"](KEY):
         assert await told(world) == []
-    await core.moves.table["offload"](KEY)
+    await core.works["offload"](KEY)
     assert await told(world) == []
     for call in await core.calls.of_session(KEY):
         if call.state != "ended":

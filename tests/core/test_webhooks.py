@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -15,17 +15,10 @@ from sessionmanager.tiers.warm.protocol import TrailQuery
 from sessionmanager.words import Key
 from tests.support.receiver import QUICK, Answer, ForgedError, Hooked, Receiver, delivering, hooked, receiver, verify
 from tests.support.scenes import ALICE, begin, talk
-from tests.support.server import quick_folder
 
 pytestmark = pytest.mark.contract
 
 ONE, TWO = Key("acme", "one"), Key("acme", "two")
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with quick_folder() as path:
-        yield path
 
 
 @pytest.fixture

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from sessionmanager.core.services.endpoints import NotAllowed
-from sessionmanager.core.services.outgoing import CallFailed
+from sessionmanager.core.outgoing.endpoints import NotAllowed
+from sessionmanager.core.outgoing.requests import CallFailed
 from sessionmanager.core.webhooks.destinations import Destinations, target_of
 from tests.support.addresses import NOT_PUBLIC
 from tests.support.receiver import Answer, Hooked, Receiver, hooked, receiver
-from tests.support.server import quick_folder
 
 pytestmark = pytest.mark.contract
 
 PUBLIC = "93.184.216.34"
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with quick_folder() as path:
-        yield path
 
 
 @pytest.fixture

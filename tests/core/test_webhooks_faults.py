@@ -11,19 +11,20 @@ import pytest
 
 from sessionmanager.core.webhooks.hook import Hook
 from sessionmanager.core.webhooks.outbox import Mark, Moved
-from sessionmanager.core.webhooks.parts import WebhookLimits
 from sessionmanager.core.webhooks.places import Place
 from sessionmanager.core.webhooks.roster import Roster
 from sessionmanager.core.webhooks.sender import Outcome
+from sessionmanager.core.webhooks.shared import WebhookLimits
 from sessionmanager.core.webhooks.webhooks import Webhooks
 from sessionmanager.errors import OutcomeUnknown, TierUnavailable
 from sessionmanager.words import Key
 from tests.support.faulty import Faulty
+from tests.support.left_out import NO_COVER
 from tests.support.receiver import Hooked, Sham, delivering, hooked_for_days
 from tests.support.scenes import ALICE, begin, talk
 from tests.support.virtual_loop import on_virtual_time
 
-pytestmark = pytest.mark.fault
+pytestmark = [pytest.mark.fault, NO_COVER]
 
 ONE: Final = Key("acme", "one")
 LIMITS: Final = WebhookLimits()
@@ -307,14 +308,14 @@ def test_the_mark_passes_nothing_that_is_owed_and_not_written() -> None:
     roster.offer(Moved({"a": 3}, Mark("2026-01-01T00:00:10.000Z")))
     roster.offer(Moved({"a": 3, "b": 1}, Mark("2026-01-01T00:00:20.000Z")))
     assert roster.safe() == Mark("2026-01-01T00:00:00.000Z")
-    seat = roster.seats["a"]
-    seat.kept = seat.place
+    followed = roster.sessions["a"]
+    followed.kept = followed.place
     assert roster.safe() == Mark("2026-01-01T00:00:10.000Z"), "b became owed there"
-    roster.seats["b"].stand(Place(seq=1))
+    roster.sessions["b"].stand(Place(seq=1))
     assert roster.safe() == roster.mark
     roster.offer(Moved({"c": 1}, Mark("2026-01-01T00:00:20.000Z", "2026-01-01T00:00:30.000Z", 5.0)))
     roster.offer(Moved({"d": 1}, Mark("2026-01-01T00:00:20.000Z", "2026-01-01T00:00:40.000Z", 5.0)))
-    roster.seats["c"].stand(Place(seq=1))
+    roster.sessions["c"].stand(Place(seq=1))
     assert roster.safe().reached == "2026-01-01T00:00:30.000Z", "within a walk"
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from sessionmanager.core.services.outgoing import Reply
+from sessionmanager.core.outgoing.requests import TheirAnswer
 from sessionmanager.core.webhooks.hook import Hook, Replay
 from sessionmanager.core.webhooks.letters import Letter, Letters
-from sessionmanager.core.webhooks.parts import WebhookLimits
-from sessionmanager.core.webhooks.registry import Wanted
+from sessionmanager.core.webhooks.registry import WantedHook
 from sessionmanager.core.webhooks.sender import Outcome, outcome_of
+from sessionmanager.core.webhooks.shared import WebhookLimits
 from sessionmanager.errors import TierUnavailable
 from sessionmanager.model import instants
 from sessionmanager.words import Key
@@ -197,7 +197,7 @@ async def test_retry_after_is_honoured_for_the_whole_hook() -> None:
     ],
 )
 def test_retry_after_is_seconds_or_a_date_and_nothing_else_and_at_most_a_day(text: str | None, seconds: float) -> None:
-    outcome = outcome_of(Reply(503, b"", text), "2026-11-21T12:00:00.000Z")
+    outcome = outcome_of(TheirAnswer(503, b"", text), "2026-11-21T12:00:00.000Z")
     assert (outcome.kind, outcome.wait_seconds) == ("failed", seconds)
 
 
@@ -375,7 +375,7 @@ async def test_a_hook_that_its_people_have_just_enabled_or_moved_is_not_disabled
     await running.registry.enable("acme", old.id, running.asked(), skip=False)
     assert (await running.registry.disable(old, "failing")).status == "enabled"
     new = await running.registry.get("acme", old.id)
-    await running.registry.change("acme", old.id, Wanted(url="https://example.org/new"), running.asked())
+    await running.registry.change("acme", old.id, WantedHook(url="https://example.org/new"), running.asked())
     assert (await running.registry.disable(new, "gone")).status == "enabled"
 
 
@@ -394,7 +394,7 @@ async def test_an_older_secret_signs_until_its_grace_is_over_and_not_a_moment_lo
 async def test_an_erased_session_leaves_no_dead_letter_that_names_it_and_takes_none_of_others() -> None:
     async with with_letters() as (running, _, hook):
         await running.core.sessions.erase(Key("acme", "a"), ALICE)
-        await running.core.moves.table["erase"](Key("acme", "a"))
+        await running.core.works["erase"](Key("acme", "a"))
         assert {letter.session for letter in await letters(running, hook)} == {"b", "c"}
         for kind, left in (("webhook-letter", 6), ("webhook-letter-of", 6)):
             assert len(await running.warm.list_records("acme", kind)) == left, "each has one pointer"

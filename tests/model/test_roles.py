@@ -95,7 +95,7 @@ def test_another_tenants_session_answers_as_one_that_never_was() -> None:
     for role in ROLES:
         with pytest.raises(NotFound) as caught:
             check(actor(role), "session.read", Key("other", "call-1"))
-        assert (str(caught.value), caught.value.members()) == ("Not found", {})
+        assert (str(caught.value), caught.value.members()) == (NotFound.advice, {})
 
 
 def test_a_tenant_is_compared_whole() -> None:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from sessionmanager.core.build import with_timers
 from sessionmanager.model import decide, instants
-from sessionmanager.model.head import Head, Intent, Tombstone
+from sessionmanager.model.head import Head, Intent
 from sessionmanager.model.listing import listing_of, scalar_text
 from sessionmanager.model.timers import (
     OWED_OBJECTS_MAX,
@@ -16,7 +16,6 @@ from sessionmanager.model.timers import (
     finish_at,
     is_moving,
     next_due,
-    tombstone_due,
 )
 from tests.model.test_fold import LATER, NOW, a_head, commit, said
 
@@ -115,11 +114,6 @@ def test_an_archive_that_was_asked_for_is_due_at_once_and_any_commit_forgets_it(
     head = replace(a_head(), work=replace(a_head().work, archive_asked_by="ops"))
     assert works(head, 0) == ["archive"]
     assert commit(head, (said("x"),)).work.archive_asked_by is None
-
-
-def test_a_tombstone_is_due_until_it_is_done() -> None:
-    assert tombstone_due(Tombstone(erasure_id="e", erased_at=NOW)) == NOW
-    assert tombstone_due(Tombstone(erasure_id="e", erased_at=NOW, done=True)) is None
 
 
 def test_an_append_does_not_move_a_due_time_that_can_only_be_too_early() -> None:

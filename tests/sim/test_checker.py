@@ -188,6 +188,15 @@ def test_a_bad_history_breaks_the_rule(rule: str, run: dict[str, Operation], end
     assert rule in broken(run, ending)
 
 
+def test_where_time_is_real_a_repeat_may_bring_the_answer_but_one_must_come() -> None:
+    late = an_operation("get", "r9", 2, 3, outcome="refused", error="TierUnavailable", calm=True)
+    again = an_operation("get", "r9", 4, 5, version=4, exact=False, lines=LOG[-3:], limit=3, state="four", calm=True)
+    real = FAULTY._replace(prompt=False)
+    assert broken(and_(late), an_ending(), real) == {"everything_recovers"}
+    assert not broken(and_(late, again), an_ending(), real)
+    assert broken(and_(late, again), an_ending(), FAULTY) == {"everything_recovers"}
+
+
 def test_every_rule_is_seen_to_break() -> None:
     """Those about participants are in `test_presence.py`."""
     assert {rule for rule, _, _ in BAD} == set(RULES) - {rule.__name__ for rule in presence.RULES}

@@ -16,26 +16,25 @@ from typing import Final
 
 import pytest
 
+from tests.support.left_out import share
 from tests.support.sim.scenario import KINDS, scenario_of
 from tests.support.sim.world import Outcome, World
 
 pytestmark = pytest.mark.slow
 
-PROFILE: Final = os.environ.get("TEST_PROFILE", "quick")
-SEEDS: Final = {"quick": 200, "full": 2_000}[PROFILE]
-CHURN_SEEDS: Final = {"quick": 50, "full": 1_000}[PROFILE]
-CHUNK_SEEDS: Final = 200
-"""Seeds of one test: several tests, so that processes may share them, each with enough seeds for every counter."""
+SEEDS: Final = {None: 2_000, "churn": 1_000}
+"""By kind of scenario; None: all in turn."""
+CHUNK_SEEDS: Final = {None: 200, "churn": 50}
+"""Seeds of one test, and of the quick profile; of all kinds enough for every counter."""
 ONE_SEED: Final = os.environ.get("SIM_SEED")
 ONE_KIND: Final = os.environ.get("SIM_KIND")
 
 
-RUNS: Final = [
-    (kind, first, min(CHUNK_SEEDS, seeds))
-    for kind, seeds in ((None, SEEDS), ("churn", CHURN_SEEDS))
-    for first in range(0, seeds, CHUNK_SEEDS)
-]
-"""(kind of scenario or None for all in turn, first seed, number of seeds) of each test."""
+RUNS: Final = share(
+    [(kind, first, CHUNK_SEEDS[kind]) for kind, seeds in SEEDS.items() for first in range(0, seeds, CHUNK_SEEDS[kind])],
+    quick=[(kind, 0, count) for kind, count in CHUNK_SEEDS.items()],
+)
+"""Kind of scenario, first seed and number of seeds of each test."""
 SHOWN_MAX: Final = 5
 
 SOMETIMES: Final = (

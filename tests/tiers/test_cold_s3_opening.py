@@ -41,11 +41,24 @@ def says(status: int, code: str) -> Rule:
     return rule
 
 
+def only_heads(rule: Rule) -> Rule:
+    """What has a body is answered as ever: the driver has read there which region is meant, and gone to it."""
+
+    async def either(request: Message, pass_on: Pass) -> Message | bytes:
+        return await (rule(request, pass_on) if request.method == "HEAD" else pass_on(request))
+
+    return either
+
+
 @pytest.mark.parametrize(
     ("rule", "word"),
     [
         (says(404, "NoSuchBucket"), "the bucket is not there"),
         (says(403, "AccessDenied"), "not allowed"),
+        (says(403, "SignatureDoesNotMatch"), "secret key"),
+        (says(403, "InvalidAccessKeyId"), "access key"),
+        (says(400, "AuthorizationHeaderMalformed"), "another region"),
+        (only_heads(says(400, "IllegalLocationConstraintException")), "another region"),
     ],
 )
 async def test_a_server_that_refuses_at_start_stops_it(bucket: Bucket, line: Line, rule: Rule, word: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from sessionmanager.deadline import deadline
 from sessionmanager.errors import AlreadyExists, DataCorrupt, NotFound, OutcomeUnknown, RevConflict, TierUnavailable
-from tests.support.guard_bench import DOWN, Bench, status
+from tests.support.guard_bench import DOWN, LIMITS, Bench, status
 from tests.support.virtual_loop import on_virtual_time
 
 pytestmark = pytest.mark.unit
@@ -36,7 +36,7 @@ async def test_answers_and_errors_come_through_as_they_are() -> None:
 @on_virtual_time
 async def test_a_call_that_waits_in_between_gets_what_it_waits_for() -> None:
     """The hand-over from running by hand to waiting loses neither values nor errors nor the loop's own calls."""
-    bench = Bench()
+    bench = Bench(LIMITS._replace(own_task=False))
 
     async def call() -> list[Any]:
         seen: list[Any] = [await asyncio.sleep(0.1, "slept")]
@@ -194,7 +194,7 @@ async def test_draining_waits_for_what_is_in_flight_and_no_longer_than_told() ->
 
 @on_virtual_time
 async def test_a_read_that_never_waits_arms_no_timer_and_makes_no_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench()
+    bench = Bench(LIMITS._replace(own_task=False))
     armed: list[str] = []
     for name in ("call_at", "call_later", "call_soon", "create_task"):
         monkeypatch.setattr(bench.loop, name, lambda *args, name=name, **kwargs: armed.append(name))

@@ -69,6 +69,8 @@ def test_while_open_it_says_how_long_to_the_next_probe(bench: Bench) -> None:
         "status": "open",
         "failures": 3,
         "last_error": "TierUnavailable",
+        "reason": "the warm tier is unavailable",
+        "away_seconds": 4.0,
         "retry_after_seconds": 6.0,
     }
 
@@ -93,6 +95,8 @@ def test_a_trial_that_succeeds_closes_it(bench: Bench) -> None:
         "status": "ok",
         "failures": 0,
         "last_error": "TierUnavailable",
+        "reason": "the warm tier is unavailable",
+        "away_seconds": None,
         "retry_after_seconds": None,
     }
     bench.call(DOWN)
@@ -105,7 +109,9 @@ def test_a_trial_that_fails_opens_it_for_another_reset(bench: Bench) -> None:
     assert bench.call(ConnectionResetError()) is True
     assert bench.changes == ["open", "half-open", "open"]
     assert bench.wait() == 10.0
-    assert bench.breaker.state()["last_error"] == "ConnectionResetError"
+    state = bench.breaker.state()
+    assert (state["last_error"], state["reason"]) == ("ConnectionResetError", "ConnectionResetError")
+    assert state["away_seconds"] == 10.0, "counted from when it opened first"
 
 
 def test_a_trial_that_tells_nothing_makes_way_for_the_next(bench: Bench) -> None:

@@ -31,6 +31,8 @@ async def test_failures_of_an_async_call_open_it_and_it_closes_again() -> None:
         "status": "open",
         "failures": 3,
         "last_error": "TierUnavailable",
+        "reason": "the warm tier is unavailable",
+        "away_seconds": pytest.approx(4.0),
         "retry_after_seconds": pytest.approx(6.0),
         "refuses": "reads",
     }

@@ -21,10 +21,10 @@ from sessionmanager.tiers.hot.protocol import Hot, Ring
 from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.tiers.warm.sqlite import open_sqlite
 from tests.contracts.cold import NAME, ColdContract
-from tests.contracts.hot import HotContract, fill, rev_of
+from tests.contracts.hot import HotContract, rev_of
 from tests.contracts.warm import WarmContract
 from tests.support.faulty import Faulty
-from tests.support.hot_builders import AS_OF_SECONDS, KEY, a_copy
+from tests.support.hot_builders import AS_OF_SECONDS, KEY, a_copy, fill, ring
 from tests.support.virtual_loop import on_virtual_time
 
 pytestmark = pytest.mark.contract
@@ -176,7 +176,7 @@ async def test_listening_begins_under_the_guard_and_then_lasts() -> None:
         async with hot.listen(KEY) as rings:
             assert hot.guard.in_flight == 0
             await asyncio.sleep(3600.0)
-            await hot.ring(KEY, 1)
+            await ring(hot, KEY, 1)
             assert await anext(rings) == Ring(KEY, 1)
         assert faulty.spent
 

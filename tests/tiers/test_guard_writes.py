@@ -1,4 +1,5 @@
-"""Writes under a guard: never cancelled, given up in time, counted until they end; in a task of their own or not."""
+"""Writes under a guard: in a task of their own never cancelled, given up in time and counted until they end; without
+one over with their caller, or in time."""
 
 from __future__ import annotations
 
@@ -16,14 +17,14 @@ from tests.support.virtual_loop import on_virtual_time
 pytestmark = pytest.mark.unit
 
 
-@pytest.fixture(params=[True, False], ids=["own task", "by hand"])
+@pytest.fixture(params=[True, False], ids=["own task", "caller's task"])
 def limits(request: pytest.FixtureRequest) -> Limits:
     return LIMITS._replace(own_task=request.param)
 
 
 @on_virtual_time
-async def test_a_write_without_an_answer_in_time_is_not_known_and_goes_on(limits: Limits) -> None:
-    bench = Bench(limits)
+async def test_a_write_without_an_answer_in_time_is_not_known_and_goes_on() -> None:
+    bench = Bench(LIMITS)
     held = bench.faulty.hold_before("put")
     with pytest.raises(OutcomeUnknown):
         await bench.put(7)
@@ -38,8 +39,8 @@ async def test_a_write_without_an_answer_in_time_is_not_known_and_goes_on(limits
 
 
 @on_virtual_time
-async def test_a_write_that_was_given_up_and_then_fails_is_counted_once(limits: Limits) -> None:
-    bench = Bench(limits)
+async def test_a_write_that_was_given_up_and_then_fails_is_counted_once() -> None:
+    bench = Bench(LIMITS)
     held = Held()
 
     async def call() -> None:
@@ -54,8 +55,8 @@ async def test_a_write_that_was_given_up_and_then_fails_is_counted_once(limits: 
 
 
 @on_virtual_time
-async def test_a_write_goes_on_when_its_caller_is_cancelled(limits: Limits) -> None:
-    bench = Bench(limits)
+async def test_a_write_goes_on_when_its_caller_is_cancelled() -> None:
+    bench = Bench(LIMITS)
     held = bench.faulty.hold_before("put")
     caller = asyncio.create_task(bench.put(7))
     await held.reached.wait()
@@ -79,8 +80,8 @@ async def test_a_write_that_was_applied_and_then_lost_is_not_known(limits: Limit
 
 
 @on_virtual_time
-async def test_writes_that_were_given_up_are_bounded(limits: Limits) -> None:
-    bench = Bench(limits._replace(failures_max=100))
+async def test_writes_that_were_given_up_are_bounded() -> None:
+    bench = Bench(LIMITS._replace(failures_max=100))
     held = [bench.faulty.hold_before("put") for _ in range(4)]
     ends = await asyncio.gather(*(bench.put(n) for n in range(4)), return_exceptions=True)
     assert [type(end) for end in ends] == [OutcomeUnknown] * 4
@@ -115,8 +116,8 @@ async def test_a_write_may_wait_for_one_thing_after_another(limits: Limits) -> N
 
 
 @on_virtual_time
-async def test_the_time_of_a_write_is_that_of_all_it_waits_for(limits: Limits) -> None:
-    bench = Bench(limits)
+async def test_the_time_of_a_write_is_that_of_all_it_waits_for() -> None:
+    bench = Bench(LIMITS)
     held = Held()
 
     async def call() -> None:
@@ -133,8 +134,8 @@ async def test_the_time_of_a_write_is_that_of_all_it_waits_for(limits: Limits) -
 
 
 @on_virtual_time
-async def test_what_a_write_waits_for_is_not_cancelled_with_its_caller(limits: Limits) -> None:
-    bench = Bench(limits)
+async def test_what_a_write_waits_for_is_not_cancelled_with_its_caller() -> None:
+    bench = Bench(LIMITS)
     future = bench.loop.create_future()
 
     async def call() -> None:
@@ -155,7 +156,33 @@ async def test_what_a_write_waits_for_is_not_cancelled_with_its_caller(limits: L
 
 
 @on_virtual_time
-async def test_by_hand_an_answer_that_comes_with_the_end_of_the_time_is_the_answer() -> None:
+async def test_in_its_callers_task_a_late_write_is_cancelled_and_not_known() -> None:
+    bench = Bench(LIMITS._replace(own_task=False))
+    bench.faulty.hold_before("put")
+    with pytest.raises(OutcomeUnknown):
+        await bench.put(7)
+    assert bench.loop.time() == pytest.approx(1.0)
+    assert bench.guard.in_flight == bench.box.value == 0
+    assert bench.noted.calls == [("put", "timeout")]
+    assert bench.guard.state()["failures"] == 1
+
+
+@on_virtual_time
+async def test_in_its_callers_task_a_write_is_cancelled_with_its_caller() -> None:
+    bench = Bench(LIMITS._replace(own_task=False))
+    held = bench.faulty.hold_before("put")
+    caller = asyncio.create_task(bench.put(7))
+    await held.reached.wait()
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert bench.guard.in_flight == bench.box.value == 0
+    assert bench.noted.calls == [("put", "cancelled")]
+    assert bench.guard.state()["failures"] == 0
+
+
+@on_virtual_time
+async def test_in_its_callers_task_an_answer_that_comes_with_the_end_of_the_time_is_the_answer() -> None:
     bench = Bench(LIMITS._replace(own_task=False))
     future = bench.loop.create_future()
 
@@ -168,7 +195,7 @@ async def test_by_hand_an_answer_that_comes_with_the_end_of_the_time_is_the_answ
 
 
 @on_virtual_time
-async def test_a_write_by_hand_makes_no_task_while_its_caller_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_in_its_callers_task_a_write_makes_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(LIMITS._replace(own_task=False))
     future = bench.loop.create_future()
     made: list[object] = []

@@ -15,9 +15,9 @@ from sessionmanager.model.head import Head, KeyRing, Profile, Pulse
 from sessionmanager.tiers.hot.memory import FLOORS_PER_SESSION, MemoryHot, open_memory
 from sessionmanager.tiers.hot.protocol import Copy, Hot, Ring
 from sessionmanager.words import Key
-from tests.contracts.hot import HotContract, fill, rev_of
+from tests.contracts.hot import HotContract, rev_of
 from tests.contracts.hot_bell import heard
-from tests.support.hot_builders import AS_OF, AS_OF_SECONDS, KEY, OTHER, a_change, a_copy, a_stored, lines
+from tests.support.hot_builders import AS_OF, AS_OF_SECONDS, KEY, OTHER, a_change, a_copy, a_stored, fill, lines, ring
 from tests.support.virtual_loop import on_virtual_time
 
 pytestmark = pytest.mark.contract
@@ -260,9 +260,9 @@ async def test_a_decoded_head_never_carries_wrapped_keys_into_hot(clock: Clock) 
 async def test_at_most_one_ring_waits_and_it_is_the_newest(clock: Clock) -> None:
     async with open_memory("memory://", clock=clock) as hot, hot.listen(KEY) as rings:
         for version in (1, 3, 2):
-            await hot.ring(KEY, version)
+            await ring(hot, KEY, version)
         assert await heard(rings, 1) == [Ring(KEY, 3)]
-        await hot.ring(KEY, 2)
+        await ring(hot, KEY, 2)
         assert await heard(rings, 1) == [Ring(KEY, 2)]
 
 

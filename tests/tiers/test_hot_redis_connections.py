@@ -17,10 +17,10 @@ from sessionmanager.tiers.hot.protocol import Hot
 from sessionmanager.tiers.hot.redis_address import read_address
 from sessionmanager.tiers.hot.redis_values import names_of
 from sessionmanager.words import Key
-from tests.contracts.hot import fill, rev_of
+from tests.contracts.hot import rev_of
 from tests.contracts.hot_bell import heard
 from tests.services.own import OwnServer
-from tests.support.hot_builders import KEY, OTHER, a_copy
+from tests.support.hot_builders import KEY, OTHER, a_copy, fill, ring
 from tests.support.redis_servers import PREFIX, Wire, emptied, opened, until
 from tests.support.services import owned
 
@@ -196,13 +196,14 @@ async def test_a_broken_subscription_is_made_anew_and_listeners_are_told_to_look
             await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
             assert (await heard(rings, 0))[-1].version == 0  # type: ignore[union-attr]
             assert (await heard(others, 0))[-1].version == 0  # type: ignore[union-attr]
-            await hot.ring(KEY, version)
+            await ring(hot, KEY, version)
             await heard(rings, version)
 
 
 async def test_what_others_publish_is_no_ring_and_no_signal(hot: Hot, redis: Redis[Any]) -> None:
     async with hot.listen(KEY) as said:
-        for payload in (b"", b"r", b"r-1", b"rx", b"s", b"sforged but long enough for a mac", b"\xff"):
+        strange = (b"", b"r", b"r-1", b"rx", b"s", b"sforged but long enough for a mac", b"\xff", b"r" + b"9" * 5000)
+        for payload in (*strange, b"r1 ", b"r1 not a trace", b"r1 00-%032x-%016X-01" % (7, 255)):
             await redis.publish(NAMES.bell, payload)
         await hot.publish(KEY, b"true")
         first = await anext(said)

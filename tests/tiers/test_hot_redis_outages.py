@@ -18,10 +18,10 @@ from sessionmanager.tiers.hot.protocol import Hot, Ring
 from sessionmanager.tiers.hot.redis import START_SECONDS
 from sessionmanager.tiers.hot.redis_values import names_of
 from sessionmanager.words import Key
-from tests.contracts.hot import fill, rev_of
+from tests.contracts.hot import rev_of
 from tests.contracts.hot_bell import heard
-from tests.support.hot_builders import AS_OF, KEY, OTHER, a_change, a_copy, lines
-from tests.support.redis_servers import PREFIX, masters, move_slot, opened, until
+from tests.support.hot_builders import AS_OF, KEY, OTHER, a_change, a_copy, fill, lines, ring
+from tests.support.redis_servers import PREFIX, masters, move_slot, opened, under_way, until
 from tests.support.services import owned, service_url
 
 pytestmark = pytest.mark.fault
@@ -63,7 +63,7 @@ async def test_it_opens_without_redis_refuses_at_once_and_finds_it_when_it_comes
                     hot.recall(KEY),
                     hot.begin_fill(KEY),
                     hot.after_commit(a_change(1), AS_OF),
-                    hot.ring(KEY, 1),
+                    ring(hot, KEY, 1),
                 ):
                     began = time.monotonic()
                     with pytest.raises(TierUnavailable, match="cannot be reached"):
@@ -74,7 +74,7 @@ async def test_it_opens_without_redis_refuses_at_once_and_finds_it_when_it_comes
                 await server.restart()
                 await until(works(hot), 5.0)
                 async with hot.listen(KEY) as rings:
-                    await hot.ring(KEY, 1)
+                    await ring(hot, KEY, 1)
                     await heard(rings, 1)
     assert [line["event"] for line in logs] == ["hot.unreachable", "hot.opened"]
 
@@ -109,7 +109,7 @@ async def test_a_restart_that_loses_everything_loses_floors_and_tokens_and_shows
         await hot.after_commit(a_change(1, OTHER), AS_OF)
         await hot.end_fill(OTHER, again, a_copy(1, OTHER))
         assert await hot.recall(OTHER) is None, "what began after the restart is guarded as ever"
-        await hot.ring(KEY, 4)
+        await ring(hot, KEY, 4)
         await heard(rings, 4)
 
 
@@ -153,7 +153,7 @@ async def test_the_master_that_sentinels_name_is_followed(tmp_path: Path, how: s
         await hot.after_commit(a_change(1000), AS_OF)
         assert await rev_of(hot) == 1001
         await heard(rings, 0)  # told to look: rings may have been lost
-        await hot.ring(KEY, 7)
+        await ring(hot, KEY, 7)
         await heard(rings, 7)
         if how == "frozen":
             server.thaw("primary")  # it wakes, believes that it is the master, and is told otherwise
@@ -188,8 +188,8 @@ async def test_a_plain_url_of_a_cluster_is_used_as_one() -> None:
                 await hot.after_commit(a_change(1, key), AS_OF)
                 assert await rev_of(hot, key) == 2
             async with hot.listen(KEY) as rings, hot.listen(OTHER) as others:
-                await hot.ring(KEY, 3)
-                await hot.ring(OTHER, 4)
+                await ring(hot, KEY, 3)
+                await ring(hot, OTHER, 4)
                 assert await heard(rings, 3) == [Ring(KEY, 3)]
                 assert await heard(others, 4) == [Ring(OTHER, 4)]
     assert [(line["event"], line["shape"]) for line in logs] == [("hot.opened", "cluster")]
@@ -199,8 +199,8 @@ async def test_a_database_that_a_cluster_does_not_have_is_named_and_the_one_it_h
     url = "redis://" + service_url("redis-cluster").removeprefix("redis+cluster://").split(",")[0] + "/3"
     with capture_logs() as logs:
         async with quickly(url, prefix="plain-url:", ttl_seconds=30.0, timeout_seconds=2.0) as hot:
-            await fill(hot, a_copy(1))
-            assert await rev_of(hot) == 1
+            await fill(hot, a_copy(9))  # over the floor that another test may have left on these servers
+            assert await rev_of(hot) == 9
     assert [line["event"] for line in logs] == ["hot.opened", "hot.weak_server"]
 
 
@@ -237,8 +237,18 @@ async def test_a_slot_may_move_while_its_sessions_are_in_use(tmp_path: Path) -> 
         assert refused == 0
         await until(works(hot))
         await heard(rings, 0)
-        await hot.ring(KEY, 9)
+        await ring(hot, KEY, 9)
         await heard(rings, 9)
+
+
+@pytest.mark.parametrize("copies", ["kept", "none"])
+async def test_a_ring_is_heard_while_its_slot_is_under_way(tmp_path: Path, copies: str) -> None:
+    """Where there is nothing of a session, the script runs on the node that will have it; who listens is not there."""
+    async with owned("redis-cluster", tmp_path) as server, quickly(server.url) as hot, hot.listen(KEY) as rings:
+        await until(works(hot, KEY if copies == "kept" else OTHER))
+        async with under_way(key_slot(NAMES.copy), server.url):
+            await ring(hot, KEY, 2000)
+            assert (await heard(rings, 2000))[-1] == Ring(KEY, 2000)
 
 
 async def test_who_only_listens_follows_a_slot_that_moves(tmp_path: Path) -> None:
@@ -251,7 +261,7 @@ async def test_who_only_listens_follows_a_slot_that_moves(tmp_path: Path) -> Non
         await move_slot(key_slot(NAMES.copy), server.url, pause=0.05)
         await heard(rings, 0)
         await until(works(other))
-        await other.ring(KEY, 3)
+        await ring(other, KEY, 3)
         await heard(rings, 3)
 
 
@@ -271,5 +281,5 @@ async def test_a_node_that_dies_is_followed_by_its_replica_and_the_others_go_on(
             for key in dead:
                 await until(works(hot, key), 25.0)
             await heard(rings, 0)
-            await hot.ring(dead[0], 5)
+            await ring(hot, dead[0], 5)
             await heard(rings, 5)

@@ -17,10 +17,10 @@ from sessionmanager.tiers.hot.protocol import Hot
 from sessionmanager.tiers.hot.redis import FLOOR_LEASES
 from sessionmanager.tiers.hot.redis_values import names_of
 from sessionmanager.words import Key
-from tests.contracts.hot import fill, rev_of
+from tests.contracts.hot import rev_of
 from tests.contracts.hot_bell import heard
 from tests.services.own import OwnServer
-from tests.support.hot_builders import AS_OF, AS_OF_SECONDS, KEY, OTHER, a_change, a_copy, lines
+from tests.support.hot_builders import AS_OF, AS_OF_SECONDS, KEY, OTHER, a_change, a_copy, fill, lines, ring
 from tests.support.redis_servers import PREFIX, RedisKeys, Wire, emptied, opened
 from tests.support.services import owned
 
@@ -281,7 +281,7 @@ async def test_a_user_who_may_not_ask_for_information_is_served(server: OwnServe
             await fill(hot, a_copy(1))
             await hot.after_commit(a_change(1), AS_OF)
             assert await rev_of(hot) == 2
-            await hot.ring(KEY, 2)
+            await ring(hot, KEY, 2)
             assert await heard(rings, 2)
     assert [line["event"] for line in logs] == ["hot.opened", "hot.weak_server"]
 

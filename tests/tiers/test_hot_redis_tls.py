@@ -18,10 +18,10 @@ from cryptography.x509.oid import NameOID
 from sessionmanager.errors import TierUnavailable
 from sessionmanager.tiers.hot.redis import open_redis
 from sessionmanager.tiers.hot.redis_address import Files
-from tests.contracts.hot import fill, rev_of
+from tests.contracts.hot import rev_of
 from tests.contracts.hot_bell import heard
 from tests.services.processes import free_ports
-from tests.support.hot_builders import KEY, a_copy
+from tests.support.hot_builders import KEY, a_copy, fill, ring
 from tests.support.redis_servers import MAC_KEY, masters
 from tests.support.services import owned
 
@@ -100,7 +100,7 @@ async def test_a_server_whose_certificate_checks_is_used(tmp_path: Path, authori
         async with open_redis(url, mac_key=MAC_KEY, files=files, timeout_seconds=2.0) as hot, hot.listen(KEY) as rings:
             await fill(hot, a_copy(1))
             assert await rev_of(hot) == 1
-            await hot.ring(KEY, 2)
+            await ring(hot, KEY, 2)
             await heard(rings, 2)
 
 

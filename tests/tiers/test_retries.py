@@ -186,7 +186,7 @@ async def test_reads_of_warm_and_cold_are_repeated_and_no_write_and_nothing_of_h
     for call in (
         lambda: warm.load(KEY), lambda: warm.commit(change), lambda: warm.note(()), lambda: warm.purge(KEY),
         lambda: cold.get("a/b"), lambda: cold.put_once("a/b", b""), lambda: cold.remove("a/b"),
-        lambda: hot.recall(KEY), lambda: hot.ring(KEY, 1),
+        lambda: hot.recall(KEY), lambda: hot.publish(KEY, b""),
     ):  # fmt: skip
         with pytest.raises(TierUnavailable):
             await call()

@@ -17,6 +17,7 @@ from sessionmanager.tiers.warm.protocol import ListQuery, Position, TrailQuery, 
 from sessionmanager.tiers.warm.sqlite import open_sqlite
 from sessionmanager.tiers.warm.sqlite_files import path_of
 from sessionmanager.tiers.warm.sqlite_trail import BATCH_BYTES
+from sessionmanager.tiers.warm.sqlite_writer import GATHER_TURNS_MAX
 from sessionmanager.words import Key
 from tests.contracts.warm import WarmContract
 from tests.support.builders import KEY, T0, T3, a_change, a_commit_id, a_key_record, a_line, a_listing, a_trail, lines
@@ -69,6 +70,20 @@ async def test_all_writes_that_wait_share_one_commit(url: str) -> None:
         before = faults.count("COMMIT")
         await asyncio.gather(*[warm.commit(a_change(key)) for key in keys], warm.note([a_trail()]))
         assert faults.count("COMMIT") == before + 1
+
+
+async def test_a_transaction_waits_for_members_while_they_come_and_not_for_ever(url: str) -> None:
+    faults = Faults()
+
+    async def in_turn(warm: Warm, turn: int) -> None:
+        for _ in range(turn):
+            await asyncio.sleep(0)
+        await warm.commit(a_change(Key("acme", f"call-{turn}")))
+
+    async with open_sqlite(url, commit_in="loop", factory=faults.factory()) as warm:
+        before = faults.count("COMMIT")
+        await asyncio.gather(*[in_turn(warm, turn) for turn in range(40)])
+        assert 40 / (GATHER_TURNS_MAX + 2) <= faults.count("COMMIT") - before <= 20
 
 
 async def test_two_changes_of_one_session_in_one_transaction_are_as_one_after_the_other(url: str) -> None:

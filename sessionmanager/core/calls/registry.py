@@ -21,10 +21,10 @@ from msgspec import UNSET, Raw
 from sessionmanager.core.build import Amendment
 from sessionmanager.core.calls.placing import Placing
 from sessionmanager.core.command import Command, Decided, Receipt, RequestKey, Who, Written
-from sessionmanager.core.keys import SessionKeys
+from sessionmanager.core.keys.hierarchy import SessionKeys
 from sessionmanager.core.ledger import Ledger
 from sessionmanager.core.reads import Reads
-from sessionmanager.core.tenancy.quotas import Quotas
+from sessionmanager.core.tenancy.quotas import QuotaJudge
 from sessionmanager.core.tenancy.tenants import Tenants
 from sessionmanager.errors import (
     AlreadyExists,
@@ -74,7 +74,7 @@ class CallRegistry:
         reads: Reads,
         warm: Warm,
         keys: SessionKeys,
-        quotas: Quotas,
+        quotas: QuotaJudge,
         placing: Placing,
         id_key: bytes,
         new_call_id: Callable[[], str],
@@ -317,7 +317,7 @@ def build_calls(
     reads: Reads,
     warm: Warm,
     keys: SessionKeys,
-    quotas: Quotas,
+    quotas: QuotaJudge,
     tenants: Tenants,
     id_key: bytes,
     new_session_id: Callable[[], str],

@@ -43,12 +43,14 @@ class FeedLimits(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of the log on its way out. data: the entry's JSON as it is stored."""
+    """A line of the log on its way out. data: the entry's JSON as it is stored. trace: the `traceparent` of the request
+    that wrote it, where that is traced and its bell was heard."""
 
     seq: int
     type: str
     data: bytes
     version: int
+    trace: str | None = None
 
 
 class Ephemeral(NamedTuple):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from contextvars import Context
 from typing import Final, NamedTuple, Protocol
 
 import structlog
@@ -20,10 +19,13 @@ from sessionmanager.core.reads import Reads
 from sessionmanager.errors import Contended, Erased, TierUnavailable
 from sessionmanager.tiers.hot.protocol import Hot, Ring
 from sessionmanager.tiers.warm.protocol import WarmHeads
+from sessionmanager.tracing.spans import span, untied
 from sessionmanager.words import Key
 
 LOOK_LINES: Final = 256
 """Lines of one read for all: as many as a commit may have."""
+TRACES_MAX: Final = 64
+"""Traced commits that rang and were not handed out yet; past so many all of them are told without their traces."""
 
 CLOSE_SECONDS: Final = 5.0
 
@@ -69,11 +71,12 @@ class Reader:
         self._on_end = on_end
         self._hears = False
         self._rung = 0
+        self._traces: dict[int, str] = {}  # of the versions that rang, by version
         self._wake = asyncio.Event()
         # Contexts of their own: the deadline of the request that came first is not theirs.
         self._tasks = [
-            asyncio.create_task(self._listen(), context=Context()),
-            asyncio.create_task(self._run(), context=Context()),
+            asyncio.create_task(self._listen(), context=untied()),
+            asyncio.create_task(self._run(), context=untied()),
         ]
 
     def close(self) -> None:
@@ -113,6 +116,8 @@ class Reader:
                     async for one in heard:
                         if isinstance(one, Ring):
                             self._rung = max(self._rung, one.version)
+                            if one.trace is not None:
+                                self._remember(one.version, one.trace)
                             self._wake.set()
                         else:
                             for follower in self.followers:
@@ -157,9 +162,17 @@ class Reader:
     # -- looking
 
     async def _look(self, *, bell: bool) -> None:
-        """Hand out all that is committed."""
-        rung, self._rung = self._rung, 0
-        if bell and rung > self._version and await self._read_tail(rung):
+        """Hand out all that is committed. Where the newest commit that rang is traced, that is a span of its trace."""
+        rung, self._rung = self._rung if bell else 0, 0
+        if not self._traces:
+            await self._hand_out(rung)
+            return
+        with span("feed.deliver", "consumer", {"traceparent": self._traces[max(self._traces)]}):
+            await self._hand_out(rung)
+        self._forget_traces()
+
+    async def _hand_out(self, rung: int) -> None:
+        if rung > self._version and await self._read_tail(rung):
             return
         stored = (await self._sources.warm.load(self.key)).stored
         if stored.tombstone is not None:
@@ -182,10 +195,21 @@ class Reader:
 
     def _publish(self, lines: list[Line]) -> None:
         assert lines[0].seq == self.position + 1, "a feed has no gap"
+        if self._traces:
+            lines = [line._replace(trace=self._traces.get(line.version)) for line in lines]
         self.position, self._version = lines[-1].seq, lines[-1].version
         size = sum([len(line.data) for line in lines])
         for follower in self.followers:
             follower.push(lines, size)
+
+    def _remember(self, version: int, trace: str) -> None:
+        if len(self._traces) >= TRACES_MAX:
+            self._traces.clear()
+        if version > self._version:  # else it was handed out by another look
+            self._traces[version] = trace
+
+    def _forget_traces(self) -> None:
+        self._traces = {version: trace for version, trace in self._traces.items() if version > self._version}
 
     def _end(self, cut: Cut) -> None:
         self._tasks[0].cancel()

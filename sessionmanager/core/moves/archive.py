@@ -16,10 +16,10 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from sessionmanager.core.bodies import Bodies, Put, session_prefix
+from sessionmanager.core.bodies import Put, session_prefix
 from sessionmanager.core.build import Amendment
-from sessionmanager.core.ledger import Ledger
-from sessionmanager.core.moves.collect import Collector, collected, holds_intent, with_intents
+from sessionmanager.core.moves.collect import collected, holds_intent, with_intents
+from sessionmanager.core.moves.moving import Moving
 from sessionmanager.core.moves.offload import Offloader
 from sessionmanager.core.moves.rehydrate import archived_body
 from sessionmanager.core.moves.upload import Uploads
@@ -28,8 +28,7 @@ from sessionmanager.model.change import Trail
 from sessionmanager.model.codec import Stored, sha256
 from sessionmanager.model.entry import StoredEntry, decode_entry
 from sessionmanager.model.head import NULL, Detail, Index, Intent, Ref, Work
-from sessionmanager.model.timers import Policy, due_now, is_moving
-from sessionmanager.tiers.warm.protocol import Warm
+from sessionmanager.model.timers import due_now, is_moving
 from sessionmanager.words import Instant, Key
 
 DROPPED_PARTS: Final = ("detail", "context", "index", "attachments")
@@ -39,25 +38,11 @@ DROPPED_PARTS: Final = ("detail", "context", "index", "attachments")
 class Archiver:
     """Archives one session at a time."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        warm: Warm,
-        bodies: Bodies,
-        offloader: Offloader,
-        collector: Collector,
-        policy: Policy,
-        policy_of: Callable[[str], Policy],
-        new_body_id: Callable[[], str],
-    ) -> None:
-        self._ledger = ledger
-        self._warm = warm
-        self._bodies = bodies
+    def __init__(self, moving: Moving, offloader: Offloader) -> None:
+        self._ledger, self._warm, self._bodies = moving.ledger, moving.warm, moving.bodies
+        self._collector, self._policy, self._policy_of = moving.collector, moving.policy, moving.policy_of
+        self._new_body_id = moving.new_body_id
         self._offloader = offloader
-        self._collector = collector
-        self._policy = policy
-        self._policy_of = policy_of
-        self._new_body_id = new_body_id
 
     async def run(self, key: Key) -> bool:
         """Archive if it is due: a year has passed, or somebody asked. Answers whether this run wrote the stub.

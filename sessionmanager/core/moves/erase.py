@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 import msgspec
@@ -20,7 +21,16 @@ from msgspec.structs import replace
 from sessionmanager.core.bodies import Bodies, session_prefix
 from sessionmanager.core.command import RequestKey, Who
 from sessionmanager.core.ledger import Ledger
-from sessionmanager.errors import Contended, Erased, KeyReused, OutcomeUnknown, RevConflict, TierUnavailable
+from sessionmanager.core.records import RecordForm
+from sessionmanager.errors import (
+    AlreadyExists,
+    Contended,
+    Erased,
+    KeyReused,
+    OutcomeUnknown,
+    RevConflict,
+    TierUnavailable,
+)
 from sessionmanager.model import instants
 from sessionmanager.model.change import Trail
 from sessionmanager.model.codec import Stored
@@ -31,6 +41,8 @@ from sessionmanager.words import Instant, Key
 
 BURIALS_MAX: Final = 100
 RECORD_KIND: Final = "erasure"
+LEDGER: Final = "erasures"
+"""The folder of cold with a line for each erasure."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -46,14 +58,27 @@ class Erasure(Struct, frozen=True, kw_only=True):
     removed_objects: int = 0
 
 
-class Begun(NamedTuple):
+class LedgerLine(Struct, frozen=True, kw_only=True):
+    """An erasure as cold keeps it, for ever and apart from any backup of warm: `core/moves/restored.py` reads it."""
+
+    session: str
+    erased_at: Instant
+    erasure_id: str = ""
+
+
+class Erasing(NamedTuple):
     """An erasure that stands. replayed: an earlier request with this key began it."""
 
     erasure: Erasure
     replayed: bool
 
 
-erasure_decoder = msgspec.json.Decoder(Erasure)
+ERASURES: Final = RecordForm(Erasure, "the receipt of an erasure")
+
+
+def hashed_name(key: Key) -> str:
+    """The object that the erasure of a session has in cold, whether or not there is one."""
+    return f"{LEDGER}/{hashlib.blake2b(key.text.encode(), digest_size=20).hexdigest()}"
 
 
 def hashed_id(key: Key) -> str:
@@ -89,13 +114,13 @@ class Eraser:
         self._upload_deadline_seconds = upload_deadline_seconds
         self._forget_beside = forget_beside
 
-    async def begin(self, key: Key, who: Who, request: RequestKey | None) -> Begun:
+    async def begin(self, key: Key, who: Who, request: RequestKey | None) -> Erasing:
         """Steps 1 and 2. Raises NotFound; Erased, except for a repeat with the same key, which is answered again;
         KeyReused, where the key was used for something else."""
         buried = await self._bury(key, who, request)
         assert buried is not None, "erased on request"
         tombstone, replayed = buried
-        return Begun(await self._begun(key, tombstone), replayed)
+        return Erasing(await self._begun(key, tombstone), replayed)
 
     async def expire(self, key: Key, who: Who) -> Erasure | None:
         """The same if its time is over; it is looked at again under the compare-and-set, since a caller may just have
@@ -151,9 +176,10 @@ class Eraser:
             return
         receipt = _receipt(key, tombstone)
         await self._keep(key.tenant, receipt)
-        session = hashlib.blake2b(key.text.encode(), digest_size=20).hexdigest()
-        line = _encode({"session": session, "erased_at": tombstone.erased_at})
-        await self._bodies.put_object(f"erasures/{session}", line)
+        name = hashed_name(key)
+        line = LedgerLine(session=name.partition("/")[2], erased_at=tombstone.erased_at, erasure_id=receipt.erasure_id)
+        with suppress(AlreadyExists):  # erased once more after warm was restored: the first line says the same
+            await self._bodies.put_object(name, _encode(line))
         # Crash here: the ledger has its line; putting the same line again is fine.
         await self._warm.purge(key)
         await self._forget_beside(key)
@@ -183,11 +209,11 @@ class Eraser:
     async def _keep(self, tenant: str, receipt: Erasure) -> None:
         """Write the receipt; a complete one is never written back to pending."""
         found = await self._warm.get_record(tenant, RECORD_KIND, receipt.erasure_id)
-        if found is not None and erasure_decoder.decode(found.data).status == "complete":
+        if found is not None and ERASURES.read(found.data).status == "complete":
             return
         try:
             rev = found.rev if found is not None else 0
-            await self._warm.put_record(tenant, RECORD_KIND, receipt.erasure_id, _encode(receipt), rev=rev)
+            await self._warm.put_record(tenant, RECORD_KIND, receipt.erasure_id, ERASURES.encode(receipt), rev=rev)
         except RevConflict:
             pass  # another worker has just written the same receipt
 

@@ -8,15 +8,14 @@ whoever finds it old (`collect.py`); the next run begins anew under other names.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from sessionmanager.core.bodies import Bodies, Put, session_prefix
+from sessionmanager.core.bodies import Put, session_prefix
 from sessionmanager.core.build import Amendment
-from sessionmanager.core.ledger import Ledger
-from sessionmanager.core.moves.collect import Collector, collected, holds_intent, with_intents
+from sessionmanager.core.moves.collect import collected, holds_intent, with_intents
+from sessionmanager.core.moves.moving import Moving
 from sessionmanager.core.moves.upload import Uploads
 from sessionmanager.errors import SessionManagerError
 from sessionmanager.model.codec import Stored
@@ -30,8 +29,7 @@ from sessionmanager.model.index import (
     relocate,
     replace_folded,
 )
-from sessionmanager.model.timers import Policy, is_moving
-from sessionmanager.tiers.warm.protocol import Warm
+from sessionmanager.model.timers import is_moving
 from sessionmanager.words import Instant, Key
 
 
@@ -57,21 +55,9 @@ class Fold(NamedTuple):
 class Offloader:
     """Moves the bodies of one session at a time; bounded by `intent_objects_max` objects a run."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        warm: Warm,
-        bodies: Bodies,
-        collector: Collector,
-        policy: Policy,
-        new_body_id: Callable[[], str],
-    ) -> None:
-        self._ledger = ledger
-        self._warm = warm
-        self._bodies = bodies
-        self._collector = collector
-        self._policy = policy
-        self._new_body_id = new_body_id
+    def __init__(self, moving: Moving) -> None:
+        self._ledger, self._warm, self._bodies = moving.ledger, moving.warm, moving.bodies
+        self._collector, self._policy, self._new_body_id = moving.collector, moving.policy, moving.new_body_id
 
     async def run(self, key: Key, *, keep: int) -> bool:
         """Move all but the newest `keep` warm bodies. Answers whether anything moved.

@@ -62,7 +62,7 @@ class Thaw:
                 if newest.placement != "cold":
                     return newest, None
                 if newest.head.work.archived == pointer:
-                    raise DataCorrupt("the object of an archived session is missing") from error
+                    raise DataCorrupt(f"the object of an archived session is missing: {pointer.object}") from error
                 stub = newest
                 continue
             return self._whole(stub, pointer, lines)

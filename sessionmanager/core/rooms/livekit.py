@@ -64,7 +64,6 @@ class LiveKit:
         limits: RoomLimits,
         timeout_seconds: float,
         observer: Observer,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         import aiohttp
         from livekit import api
@@ -74,9 +73,8 @@ class LiveKit:
         self._limits = limits
         self._timeout_seconds = timeout_seconds
         self._observer = observer
-        self._clock = clock
         self._failures = (TimeoutError, OSError, aiohttp.ClientError)
-        self._breaker = Breaker(FAILURES_MAX, RESET_SECONDS, clock=clock)
+        self._breaker = Breaker(FAILURES_MAX, RESET_SECONDS)
         self._at_once = asyncio.Semaphore(AT_ONCE_MAX)
 
     def __repr__(self) -> str:
@@ -163,7 +161,7 @@ class LiveKit:
         except CircuitOpen:
             self._observer.livekit(operation, "open", 0.0)
             raise UpstreamFailed("LiveKit has not answered lately; it is asked again soon") from None
-        began, outcome = self._clock(), "cancelled"
+        began, outcome = time.monotonic(), "cancelled"
         try:
             async with asyncio.timeout(self._timeout_seconds), self._at_once:
                 answer = await call(self._api.room)
@@ -184,7 +182,7 @@ class LiveKit:
             self._breaker.undecided(trial=trial)
             raise
         finally:
-            self._observer.livekit(operation, outcome, self._clock() - began)
+            self._observer.livekit(operation, outcome, time.monotonic() - began)
 
     def _judge(self, operation: str, code: str, status: int, error: BaseException, *, trial: bool) -> str:
         gone = code == GONE or (code == UNSERVED and operation in FOR_THOSE_INSIDE)

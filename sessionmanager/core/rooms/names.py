@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-import msgspec
 from msgspec import Struct
 
+from sessionmanager.core.records import RecordForm
 from sessionmanager.errors import RevConflict
 from sessionmanager.model.roles import ALL_TENANTS
 from sessionmanager.tiers.warm.protocol import Warm
@@ -25,8 +25,7 @@ class _Owner(Struct, frozen=True):
     id: str
 
 
-_encode = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(_Owner)
+_form = RecordForm(_Owner, "the record of a room")
 
 
 class RoomNames:
@@ -37,11 +36,11 @@ class RoomNames:
         self._known: OrderedDict[str, None] = OrderedDict()
 
     async def find(self, name: str) -> Key | None:
-        """The session of a room. Cost: one warm read."""
+        """The session of a room. Raises DataCorrupt, TierUnavailable. Cost: one warm read."""
         record = await self._warm.get_record(ALL_TENANTS, KIND, name)
         if record is None:
             return None
-        owner = _decoder.decode(record.data)
+        owner = _form.read(record.data)
         return Key(owner.tenant, owner.id)
 
     async def remember(self, name: str, key: Key) -> None:
@@ -50,7 +49,7 @@ class RoomNames:
             return
         if await self._warm.get_record(ALL_TENANTS, KIND, name) is None:
             try:
-                owner = _encode(_Owner(key.tenant, key.id))
+                owner = _form.encode(_Owner(key.tenant, key.id))
                 await self._warm.put_record(ALL_TENANTS, KIND, name, owner, rev=0)
             except RevConflict:
                 pass  # another replica has just written the same

@@ -14,8 +14,9 @@ from typing import Final
 
 import structlog
 
-from sessionmanager.core.services.calls import Calls
-from sessionmanager.core.services.registry import Found, Registry, Service
+from sessionmanager.core.pause import pause
+from sessionmanager.core.services.asking import Asking
+from sessionmanager.core.services.registry import Found, Service, ServiceRegistry
 from sessionmanager.core.services.seating import Seating
 from sessionmanager.errors import Erased, NotFound, SessionManagerError
 from sessionmanager.model import instants
@@ -39,29 +40,36 @@ class Monitor:
     """One a process; `run` ends when `stop` is set, after the checks under way."""
 
     def __init__(
-        self, warm: Warm, registry: Registry, seating: Seating, calls: Calls, *, poll_seconds: float = POLL_SECONDS
+        self,
+        warm: Warm,
+        registry: ServiceRegistry,
+        seating: Seating,
+        asking: Asking,
+        *,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._warm = warm
         self._registry = registry
         self._seating = seating
-        self._calls = calls
+        self._asking = asking
         self._poll_seconds = poll_seconds
         self._checks = asyncio.Semaphore(CHECKS_MAX)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until `stop` is set. While warm is down nothing is asked and nobody is given up."""
+        blind = False
         while not stop.is_set():
             try:
                 await self.turn()
             except SessionManagerError as error:
-                log.warning("services.cannot_look", error=type(error).__name__)
+                if not blind:
+                    log.warning("services.cannot_look", error=type(error).__name__)
+                blind = True
             except Exception as error:
                 log.error("services.failed", error=type(error).__name__)
-            try:
-                async with asyncio.timeout(self._poll_seconds):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+            else:
+                blind = False
+            await pause(stop, self._poll_seconds)
 
     async def turn(self) -> None:
         """Everything that is due now, once. Cost: a read of warm for each 200 services."""
@@ -80,7 +88,7 @@ class Monitor:
         async with self._checks:
             if not await self._registry.claim(found, now):
                 return
-            reason = await self._calls.health(found.service)
+            reason = await self._asking.health(found.service)
             after = await self._registry.checked(found.service, reason)
         if _telling_is_due(after, self._warm.now()):
             await self._tell(after)

@@ -12,17 +12,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-import msgspec
 import structlog
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
-from sessionmanager.core.services.endpoints import parse
+from sessionmanager.core.outgoing.endpoints import parse
+from sessionmanager.core.records import RecordForm, every_record
 from sessionmanager.errors import AlreadyExists, Contended, DataCorrupt, NotFound, QuotaExceeded, RevConflict
 from sessionmanager.model import instants
 from sessionmanager.model.roles import ALL_TENANTS
 from sessionmanager.model.services import Candidate
-from sessionmanager.tiers.warm.protocol import Record, Warm
+from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.words import Instant, ServiceStatus
 
 KIND: Final = "service"
@@ -31,7 +31,6 @@ FORGET_SECONDS: Final = 7 * 86_400.0
 """A service that nobody has heard of for so long is forgotten."""
 MISSED_MAX: Final = 3
 TRIES: Final = 5
-PAGE: Final = 200
 REGISTRATION_SECONDS: Final = 30.0
 HEALTH_SECONDS: Final = 10.0
 REMOVED: Final = "removed"
@@ -66,7 +65,7 @@ class Service(Struct, frozen=True, kw_only=True):
     told: int = 0
 
 
-class Wanted(NamedTuple):
+class WantedService(NamedTuple):
     """What a service says of itself when it registers."""
 
     id: str
@@ -92,11 +91,10 @@ class Found(NamedTuple):
 
 Change = Callable[[Service, Instant], Service | None]
 log = structlog.get_logger()
-_encode = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(Service)
+_form = RecordForm(Service, "the record of a service")
 
 
-class Registry:
+class ServiceRegistry:
     """Services of all tenants. Every write is a compare-and-set on the service's record."""
 
     def __init__(self, warm: Warm, times: Times = Times()) -> None:  # noqa: B008 - immutable
@@ -106,7 +104,7 @@ class Registry:
     # -- what services do
 
     async def register(
-        self, tenant: str, wanted: Wanted, owner: str, *, any_owner: bool = False
+        self, tenant: str, wanted: WantedService, owner: str, *, any_owner: bool = False
     ) -> tuple[Service, bool]:
         """Take a service in, or begin its new life; whether it is new. The endpoint was checked before.
 
@@ -258,13 +256,13 @@ class Registry:
 
     async def _find(self, tenant: str, service_id: str) -> Found | None:
         record = await self._warm.get_record(ALL_TENANTS, KIND, f"{tenant}/{service_id}")
-        return _read(record) if record is not None else None
+        return Found(_form.read(record.data), record.rev) if record is not None else None
 
     async def _put(self, service: Service, rev: int) -> bool:
         name = f"{service.tenant}/{service.id}"
         until = instants.plus(service.seen_at or service.registered_at, FORGET_SECONDS)
         try:
-            await self._warm.put_record(ALL_TENANTS, KIND, name, _encode(service), rev=rev, expires_at=until)
+            await self._warm.put_record(ALL_TENANTS, KIND, name, _form.encode(service), rev=rev, expires_at=until)
         except RevConflict:
             return False
         return True
@@ -277,22 +275,11 @@ class Registry:
             return  # it has just been registered anew
 
     async def _all(self, prefix: str) -> AsyncIterator[Found]:
-        after = ""
-        while True:
-            page = await self._warm.list_records(ALL_TENANTS, KIND, after=after, prefix=prefix, limit=PAGE)
-            for record in page:
-                try:
-                    yield _read(record)
-                except DataCorrupt:
-                    # One broken record must not take all other services from this replica.
-                    log.error("services.unreadable")
-            if len(page) < PAGE:
-                return
-            after = page[-1].id
-
-
-def _read(record: Record) -> Found:
-    try:
-        return Found(_decoder.decode(record.data), record.rev)
-    except msgspec.MsgspecError as error:
-        raise DataCorrupt("the record of a service does not read as one") from error
+        async for record in every_record(self._warm, ALL_TENANTS, KIND, prefix=prefix):
+            try:
+                found = Found(_form.read(record.data), record.rev)
+            except DataCorrupt:
+                # One broken record must not take all other services from this replica.
+                log.error("services.unreadable")
+                continue
+            yield found

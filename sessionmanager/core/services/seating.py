@@ -20,8 +20,8 @@ import structlog
 
 from sessionmanager.core.command import Command, Decided, Who, Written
 from sessionmanager.core.ledger import Ledger
-from sessionmanager.core.services.calls import Asked, Calls
-from sessionmanager.core.services.registry import Registry
+from sessionmanager.core.services.asking import Asking, Invitation
+from sessionmanager.core.services.registry import ServiceRegistry
 from sessionmanager.errors import NotFound, SessionManagerError
 from sessionmanager.model import service_steps, services
 from sessionmanager.model.head import Head, Participant, Seat
@@ -44,8 +44,8 @@ class Seating:
     def __init__(
         self,
         ledger: Ledger,
-        registry: Registry,
-        calls: Calls,
+        registry: ServiceRegistry,
+        asking: Asking,
         *,
         client_seconds: float,
         new_pid: Callable[[], str],
@@ -53,7 +53,7 @@ class Seating:
     ) -> None:
         self._ledger = ledger
         self._registry = registry
-        self._calls = calls
+        self._asking = asking
         self._client_seconds = client_seconds
         self._new_pid = new_pid
         self._prepare = prepare
@@ -145,9 +145,11 @@ class Seating:
             return
         name = services.effect_name(key, seat)
         has_room = head.detail.room is not None
-        asked = Asked(key, seat.type, seat.asked_version, seat.service, person.id, person.epoch, name, has_room)
+        invitation = Invitation(
+            key, seat.type, seat.asked_version, seat.service, person.id, person.epoch, name, has_room
+        )
         # A context of its own: the deadline of whoever woke the worker is not the call's.
-        task = asyncio.get_running_loop().create_task(self._told(asked, head), context=Context())
+        task = asyncio.get_running_loop().create_task(self._told(invitation, head), context=Context())
         self._telling.add(task)
         self._of_tenant[key.tenant] += 1
 
@@ -159,26 +161,26 @@ class Seating:
 
         task.add_done_callback(done)
 
-    async def _told(self, asked: Asked, head: Head) -> None:
+    async def _told(self, invitation: Invitation, head: Head) -> None:
         try:
-            await self._prepare(asked.key, head)
-            await self.tell(asked)
+            await self._prepare(invitation.key, head)
+            await self.tell(invitation)
         except SessionManagerError as error:
             log.warning("services.not_told", error=type(error).__name__)
         except Exception as error:
             log.error("services.failed", error=type(error).__name__)
 
-    async def tell(self, asked: Asked) -> None:
+    async def tell(self, invitation: Invitation) -> None:
         """Ask an instance to join, and write down what it said."""
         try:
-            service = await self._registry.get(asked.key.tenant, asked.service)
+            service = await self._registry.get(invitation.key.tenant, invitation.service)
         except NotFound:
             answer = Answer("refused", "not-registered")
         else:
-            answer = await self._calls.join(service, asked)
+            answer = await self._asking.join(service, invitation)
         # Crash here: the instance knows, the session does not; it is told again under the same participant.
 
         def decided(head: Head, known: Mapping[str, int], now: Instant) -> Decided:
-            return Decided(service_steps.answered(head, asked.type, asked.version, answer, now))
+            return Decided(service_steps.answered(head, invitation.type, invitation.version, answer, now))
 
-        await self._ledger.commit(asked.key, SYSTEM, Command("services", decided), None)
+        await self._ledger.commit(invitation.key, SYSTEM, Command("services", decided), None)

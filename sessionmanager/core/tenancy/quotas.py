@@ -49,7 +49,7 @@ class Buckets(Generic[K]):
         return missing / rate if refused else 0.0
 
 
-class Quotas:
+class QuotaJudge:
     """Judges by what this process counts and by warm's counts, which may lag 10 s: a bound, not a lock.
 
     clock: seconds that never go back. subject_rate: requests a second of each subject; None = any number.

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-import msgspec
 from msgspec import Struct
 
 from sessionmanager.core.command import RequestKey
-from sessionmanager.errors import Contended, DataCorrupt, KeyReused, RevConflict
+from sessionmanager.core.records import RecordForm
+from sessionmanager.errors import Contended, KeyReused, RevConflict
 from sessionmanager.model import instants
 from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.words import Instant
@@ -36,8 +36,7 @@ class _Asked(Struct, frozen=True, kw_only=True):
     at: Instant
 
 
-_encode = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(_Asked)
+_form = RecordForm(_Asked, "the record of a request")
 
 
 class Requests:
@@ -63,7 +62,7 @@ class Requests:
             if record is not None:
                 return _again(record.data, asked)
             try:
-                await self._warm.put_record(tenant, KIND, name, _encode(asked), rev=0, expires_at=until)
+                await self._warm.put_record(tenant, KIND, name, _form.encode(asked), rev=0, expires_at=until)
             except RevConflict:
                 continue  # the same request on another replica was a moment quicker
             return Begun(now, False)
@@ -71,10 +70,7 @@ class Requests:
 
 
 def _again(data: bytes, asked: _Asked) -> Begun:
-    try:
-        kept = _decoder.decode(data)
-    except msgspec.MsgspecError as error:
-        raise DataCorrupt("the record of a request does not read as one") from error
+    kept = _form.read(data)
     if kept.request != asked.request:
         raise KeyReused
     return Begun(kept.at, True)

@@ -10,10 +10,11 @@ import re
 from collections.abc import Iterator
 from typing import Final, Literal
 
-import msgspec
 import structlog
 from msgspec import Struct
 
+from sessionmanager.core.pause import pause
+from sessionmanager.core.records import RecordForm, every_record
 from sessionmanager.core.tenancy.requests import Begun
 from sessionmanager.errors import Contended, DataCorrupt, RevConflict, SessionManagerError
 from sessionmanager.model.roles import ALL_TENANTS
@@ -25,8 +26,6 @@ KIND: Final = "tenant-settings"
 REFRESH_SECONDS: Final = 10.0
 REFRESH_DEADLINE_SECONDS: Final = 8.0
 TRIES: Final = 5
-_PAGE: Final = 200
-
 
 log = structlog.get_logger()
 
@@ -72,8 +71,7 @@ class _Kept(Struct, frozen=True, kw_only=True):
 
 _OLD_POLICY: Final = re.compile(rb'"resume_policy":"resume_(?:open|last)"')
 """Words of the policy before calls were there to read it; a record may still have them."""
-_encode = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(_Kept)
+_form = RecordForm(_Kept, "the record of a tenant's settings")
 NONE: Final = TenantSettings()
 
 
@@ -152,7 +150,7 @@ class Tenants:
             kept = _Kept(tenant=tenant, settings=settings, put_at=put_at)
             try:
                 rev = record.rev if record is not None else 0
-                await self._records.put_record(ALL_TENANTS, KIND, tenant, _encode(kept), rev=rev)
+                await self._records.put_record(ALL_TENANTS, KIND, tenant, _form.encode(kept), rev=rev)
             except RevConflict:
                 continue
             return self._remember(kept).settings
@@ -161,21 +159,15 @@ class Tenants:
     async def refresh(self) -> None:
         """Read all settings anew. Raises TierUnavailable and changes nothing. Cost: one read for 200 tenants."""
         read: dict[str, _Kept] = {}
-        after = ""
-        while True:
-            page = await self._records.list_records(ALL_TENANTS, KIND, after=after, limit=_PAGE)
-            for record in page:
-                try:
-                    kept = _read(record)
-                except DataCorrupt:
-                    # One broken record must not take the settings of all other tenants from this replica.
-                    log.error("tenants.unreadable")
-                    continue
-                mine = self._known.get(kept.tenant)  # put here while the pages were read
-                read[kept.tenant] = mine if mine is not None and mine.put_at > kept.put_at else kept
-            if len(page) < _PAGE:
-                break
-            after = page[-1].id
+        async for record in every_record(self._records, ALL_TENANTS, KIND):
+            try:
+                kept = _read(record)
+            except DataCorrupt:
+                # One broken record must not take the settings of all other tenants from this replica.
+                log.error("tenants.unreadable")
+                continue
+            mine = self._known.get(kept.tenant)  # put here while the pages were read
+            read[kept.tenant] = mine if mine is not None and mine.put_at > kept.put_at else kept
         self._known, self._policies = {}, {}
         for kept in read.values():
             self._remember(kept)
@@ -183,12 +175,8 @@ class Tenants:
     async def run(self, stop: asyncio.Event) -> None:
         """Refresh until `stop` is set; while warm is down the last view goes on."""
         while not stop.is_set():
-            try:
-                async with asyncio.timeout(REFRESH_SECONDS):
-                    await stop.wait()
-            except TimeoutError:
-                pass
-            else:
+            await pause(stop, REFRESH_SECONDS)
+            if stop.is_set():
                 return
             try:
                 async with asyncio.timeout(REFRESH_DEADLINE_SECONDS):
@@ -216,7 +204,4 @@ class Tenants:
 
 
 def _read(record: Record) -> _Kept:
-    try:
-        return _decoder.decode(_OLD_POLICY.sub(rb'"resume_policy":"always"', record.data, count=1))
-    except msgspec.MsgspecError as error:
-        raise DataCorrupt("stored settings do not read as such") from error
+    return _form.read(_OLD_POLICY.sub(rb'"resume_policy":"always"', record.data, count=1))

@@ -12,23 +12,23 @@ from collections.abc import Mapping, Sequence
 from contextvars import Context
 from typing import Final
 
-import msgspec
 import structlog
 from msgspec import Struct
 
+from sessionmanager.core.records import RecordForm
 from sessionmanager.core.webhooks.hook import Hook
 from sessionmanager.core.webhooks.lane import Lane
 from sessionmanager.core.webhooks.outbox import Mark, Outbox
-from sessionmanager.core.webhooks.parts import Lost, put
 from sessionmanager.core.webhooks.places import Places
 from sessionmanager.core.webhooks.post import Post, Shared
-from sessionmanager.core.webhooks.registry import Registry
+from sessionmanager.core.webhooks.registry import HookRegistry
 from sessionmanager.core.webhooks.replays import Stopped, replay
-from sessionmanager.errors import DataCorrupt, NotFound, SessionManagerError
+from sessionmanager.core.webhooks.shared import Lost, put
+from sessionmanager.errors import NotFound, SessionManagerError
 from sessionmanager.model import instants
 from sessionmanager.model.change import Trail
 from sessionmanager.model.roles import ALL_TENANTS
-from sessionmanager.tiers.warm.protocol import Record, Warm
+from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.words import Instant
 
 KIND: Final = "webhook-desk"
@@ -56,20 +56,21 @@ class Charge(Struct, frozen=True, kw_only=True):
     hooks: dict[str, Stand] = {}
 
 
-_encode = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(Charge)
+_form = RecordForm(Charge, "the record of who delivers webhooks")
 
 
 async def stands_of(warm: Warm, tenant: str) -> Mapping[str, Stand]:
     """What is written of a tenant's hooks. Cost: one read of warm."""
     record = await warm.get_record(ALL_TENANTS, KIND, tenant)
-    return {} if record is None else _read(record).hooks
+    return {} if record is None else _form.read(record.data).hooks
 
 
 class Desk:
     """`claim`, then `update` at each look at the hooks, then `close`. dead: it is in charge no more; close it."""
 
-    def __init__(self, tenant: str, owner: str, warm: Warm, outbox: Outbox, registry: Registry, shared: Shared) -> None:
+    def __init__(
+        self, tenant: str, owner: str, warm: Warm, outbox: Outbox, registry: HookRegistry, shared: Shared
+    ) -> None:
         self.tenant = tenant
         self.dead = False
         self.lanes: dict[str, Lane] = {}
@@ -96,7 +97,7 @@ class Desk:
         record = await self._warm.get_record(ALL_TENANTS, KIND, self.tenant)
         now = self._warm.now()
         if record is not None:
-            self._charge, self._rev = _read(record), record.rev
+            self._charge, self._rev = _form.read(record.data), record.rev
             if self._charge.owner != self._owner and self._charge.until > now:
                 return False
         try:
@@ -126,7 +127,7 @@ class Desk:
         async with self._writing:
             hooks = {hook: stand for hook, stand in {**self._charge.hooks, **stands}.items() if stand is not None}
             charge = Charge(owner=self._owner, until=until, hooks=hooks)
-            self._rev = await put(self._warm, ALL_TENANTS, KIND, self.tenant, _encode(charge), rev=self._rev)
+            self._rev = await put(self._warm, ALL_TENANTS, KIND, self.tenant, _form.encode(charge), rev=self._rev)
             self._charge = charge
 
     async def close(self) -> None:
@@ -163,7 +164,7 @@ class Desk:
         except Lost:
             self.dead = True
         if any(lane.lost for lane in self.lanes.values()):
-            log.warning("webhook.lost")
+            log.warning("webhook.lost", tenant=self.tenant)
             self.dead = True
 
     async def _attend(self, hook: Hook) -> None:
@@ -213,7 +214,7 @@ class Desk:
         assert why is not None, "it has to end"
         after = await self._registry.disable(lane.hook, why)
         if after.status == "disabled" and after.reason == why:
-            log.warning("webhook.disabled", hook=hook.id, reason=why)
+            log.warning("webhook.disabled", tenant=self.tenant, hook=hook.id, reason=why)
             now = self._warm.now()
             await self._warm.note([Trail(now, self.tenant, SYSTEM, "webhook.disabled", "allowed")])
         else:
@@ -256,10 +257,3 @@ def _stand(lane: Lane, mark: Mark) -> Stand:
     return Stand(
         epoch=lane.hook.epoch, since=mark.since, reached=mark.reached, failing_since=lane.post.pace.failing_since
     )
-
-
-def _read(record: Record) -> Charge:
-    try:
-        return _decoder.decode(record.data)
-    except msgspec.MsgspecError as error:
-        raise DataCorrupt("the record of who delivers webhooks does not read as one") from error

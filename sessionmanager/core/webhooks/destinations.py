@@ -1,6 +1,6 @@
 """Where deliveries may go: anywhere that is public, by https; elsewhere, and by http, only where operators allow it.
 
-Source: reliability notes, part 6 (SSRF); `core/services/outgoing.py` resolves, checks and connects.
+Source: reliability notes, part 6 (SSRF); `core/outgoing/requests.py` resolves, checks and connects.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from sessionmanager.core.services.endpoints import Address, Endpoint, Endpoints, NotAllowed, parse
+from sessionmanager.core.outgoing.endpoints import Address, Endpoint, Endpoints, NotAllowed, parse
 
 URL_CHARS_MAX: Final = 2048
 _REST: Final = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@/%-]*)(\?[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*)?")

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Literal
 
-import msgspec
 from msgspec import Struct
 
 from sessionmanager.core.feed.naming import is_one_of
-from sessionmanager.errors import DataCorrupt
+from sessionmanager.core.records import RecordForm
 from sessionmanager.words import Instant
 
 KIND: Final = "webhook"
@@ -83,21 +82,9 @@ class Hook(Struct, frozen=True, kw_only=True):
         return lambda type_: is_one_of(type_, types)
 
 
-_encode = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(Hook)
+FORM: Final = RecordForm(Hook, "the record of a webhook")
 
 
 def name_of(tenant: str, hook_id: str) -> str:
     """The name of its record; none is a prefix of another tenant's, for the length goes first."""
     return f"{len(tenant)}:{tenant}/{hook_id}"
-
-
-def pack(hook: Hook) -> bytes:
-    return _encode(hook)
-
-
-def unpack(data: bytes) -> Hook:
-    try:
-        return _decoder.decode(data)
-    except msgspec.MsgspecError as error:
-        raise DataCorrupt("the record of a webhook does not read as one") from error

@@ -22,10 +22,10 @@ import structlog
 from sessionmanager.core.feed.naming import Event, event_of
 from sessionmanager.core.webhooks.hook import Hook
 from sessionmanager.core.webhooks.outbox import Mark, Outbox
-from sessionmanager.core.webhooks.parts import Lost
-from sessionmanager.core.webhooks.places import Place, Places, Seat
+from sessionmanager.core.webhooks.places import Followed, Place, Places
 from sessionmanager.core.webhooks.post import Post, Shared
 from sessionmanager.core.webhooks.roster import Roster
+from sessionmanager.core.webhooks.shared import Lost
 from sessionmanager.errors import Erased, NotFound, SessionManagerError
 from sessionmanager.model import instants
 
@@ -151,22 +151,22 @@ class Lane:
         await self._each(self.roster.quiet(moved.sessions), self._forget_quiet)
         return moved.mark.reached is not None and not self._crowded
 
-    async def _forget_quiet(self, session: str, seat: Seat) -> None:
-        if not seat.owed:
-            await self._places.drop(session, seat)
-            if not seat.owed:
-                self.roster.seats.pop(session, None)
+    async def _forget_quiet(self, session: str, followed: Followed) -> None:
+        if not followed.owed:
+            await self._places.drop(session, followed)
+            if not followed.owed:
+                self.roster.sessions.pop(session, None)
 
-    async def _each(self, sessions: Sequence[str], do: Callable[[str, Seat], Awaitable[None]]) -> None:
+    async def _each(self, sessions: Sequence[str], do: Callable[[str, Followed], Awaitable[None]]) -> None:
         """Do something to sessions, some at once, each held meanwhile so that nobody else works on it."""
 
         async def one(session: str) -> None:
-            seat = self.roster.seats.get(session)
-            if seat is None or session in self.roster.busy:
+            followed = self.roster.sessions.get(session)
+            if followed is None or session in self.roster.busy:
                 return
             self.roster.busy.add(session)
             try:
-                await do(session, seat)
+                await do(session, followed)
             finally:
                 self._free(session)
 
@@ -200,64 +200,64 @@ class Lane:
         self._tasks.discard(task)
         self._begin()
 
-    async def _serve(self, session: str, seat: Seat) -> None:
+    async def _serve(self, session: str, followed: Followed) -> None:
         try:
             async with self.post.room:
                 if self.may_send:
-                    await self._page(session, seat)
+                    await self._page(session, followed)
         except (NotFound, Erased):
-            await self._forget(session, seat)
+            await self._forget(session, followed)
         except Lost:
             self.lost = True
         except Exception as error:
             if not isinstance(error, SessionManagerError) or error.remedy == "none":
                 # A log that does not check must not keep those of all other sessions from the hook.
                 log.error("webhook.failed", hook=self.hook.id, error=type(error).__name__)
-            seat.not_before = instants.plus(self._outbox.now(), PUT_OFF_SECONDS)
+            followed.not_before = instants.plus(self._outbox.now(), PUT_OFF_SECONDS)
         finally:
             self._free(session)
 
-    async def _forget(self, session: str, seat: Seat) -> None:
+    async def _forget(self, session: str, followed: Followed) -> None:
         """The session is gone, and what it has said is owed to nobody."""
-        self.roster.seats.pop(session, None)
+        self.roster.sessions.pop(session, None)
         with suppress(SessionManagerError, Lost):
-            await self._places.drop(session, seat)
+            await self._places.drop(session, followed)
 
-    async def _page(self, session: str, seat: Seat) -> None:
+    async def _page(self, session: str, followed: Followed) -> None:
         """Some lines of a session, then where it stands is written down.
 
         What was read is sent within `fresh_seconds`: what is erased meanwhile is not sent for long. Crash anywhere
         here: what was sent since the place was written is sent again.
         """
-        if seat.place.seq is None:
-            assert seat.place.since is not None, "a place is a seq or an instant"
-            seat.stand(_further(seat.place, await self._outbox.before(session, seat.place.since)))
-        assert seat.place.seq is not None, "it was found"
-        read_at, newest, most = self._shared.clock(), seat.newest, self._limits.lines_page
-        lines = await self._outbox.lines(session, seat.place.seq, most)
+        if followed.place.seq is None:
+            assert followed.place.since is not None, "a place is a seq or an instant"
+            followed.stand(_further(followed.place, await self._outbox.before(session, followed.place.since)))
+        assert followed.place.seq is not None, "it was found"
+        read_at, newest, most = self._shared.clock(), followed.newest, self._limits.lines_page
+        lines = await self._outbox.lines(session, followed.place.seq, most)
         wants, tried = self.hook.wants(), False
         try:
             for line in lines:
                 event = event_of(session, line, "")
                 if event.at < self.hook.from_at or not wants(event.type):
-                    seat.stand(_further(seat.place, line.seq))
+                    followed.stand(_further(followed.place, line.seq))
                     continue
                 if not self.may_send or self._shared.clock() - read_at >= self._limits.fresh_seconds:
                     return
                 tried = True
-                if not await self._try(event, seat):
+                if not await self._try(event, followed):
                     return
-            if len(lines) < most and seat.newest == newest:
-                seat.newest = seat.place.seq  # a list may say so of lines that were read before it was
+            if len(lines) < most and followed.newest == newest:
+                followed.newest = followed.place.seq  # a list may say so of lines that were read before it was
         finally:
             if tried:
-                await self._places.keep(session, seat)
+                await self._places.keep(session, followed)
 
-    async def _try(self, event: Event, seat: Seat) -> bool:
+    async def _try(self, event: Event, followed: Followed) -> bool:
         """One line; whether the next one may follow."""
         was_failing = self.post.pace.is_failing
-        place, goes_on = await self.post.deliver(event, seat.place)
-        seat.stand(place)
+        place, goes_on = await self.post.deliver(event, followed.place)
+        followed.stand(place)
         if was_failing and not self.post.pace.is_failing:
             self.roster.revive(self._outbox.now(), self._shared.rng)
         return goes_on

@@ -10,15 +10,15 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-import msgspec
 from msgspec import Struct
 
 from sessionmanager.core.feed.naming import Event
+from sessionmanager.core.records import RecordForm
 from sessionmanager.core.webhooks.messages import message_id
-from sessionmanager.core.webhooks.parts import PAGE, Lost, put
-from sessionmanager.errors import Contended, DataCorrupt
+from sessionmanager.core.webhooks.shared import PAGE, Lost, put
+from sessionmanager.errors import Contended
 from sessionmanager.model import instants
-from sessionmanager.tiers.warm.protocol import Record, Warm
+from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.words import Instant, Key
 
 KIND: Final = "webhook-letter"
@@ -40,8 +40,7 @@ class Letter(Struct, frozen=True, kw_only=True):
     status: int | None = None
 
 
-_encode = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(Letter)
+_form = RecordForm(Letter, "the record of a dead letter")
 
 
 def letter_of(
@@ -80,12 +79,12 @@ class Letters:
         """The same with the revs of their records."""
         prefix = f"{hook_id}/"
         page = await self._warm.list_records(tenant, KIND, after=prefix + after, prefix=prefix, limit=limit)
-        return [(_read(record), record.rev) for record in page]
+        return [(_form.read(record.data), record.rev) for record in page]
 
     async def get(self, tenant: str, hook_id: str, letter_id: str) -> tuple[Letter, int] | None:
         """One letter and the rev of its record. Cost: one read of warm."""
         record = await self._warm.get_record(tenant, KIND, f"{hook_id}/{letter_id}")
-        return None if record is None else (_read(record), record.rev)
+        return None if record is None else (_form.read(record.data), record.rev)
 
     async def count(self, tenant: str, hook_id: str, most: int) -> int:
         """How many there are, counted up to `most`."""
@@ -107,7 +106,7 @@ class Letters:
         try:
             await self._point(tenant, letter.session, name, until)
             # Crash here: a pointer to no letter; it goes with its time, or with the session.
-            await put(self._warm, tenant, KIND, name, _encode(letter), rev=rev, expires_at=until)
+            await put(self._warm, tenant, KIND, name, _form.encode(letter), rev=rev, expires_at=until)
         except Lost:
             return  # written before a crash, or by whoever is in charge now
 
@@ -159,10 +158,3 @@ async def forget_letters(warm: Warm, key: Key) -> None:
 
 def _hashed(session: str) -> str:
     return hashlib.blake2b(session.encode(), digest_size=16).hexdigest()
-
-
-def _read(record: Record) -> Letter:
-    try:
-        return _decoder.decode(record.data)
-    except msgspec.MsgspecError as error:
-        raise DataCorrupt("the record of a dead letter does not read as one") from error

@@ -18,8 +18,8 @@ from typing import Final
 import msgspec
 
 from sessionmanager.core.feed.naming import Event, cloud_event, cloud_event_of
-from sessionmanager.core.keys import MasterKey
-from sessionmanager.core.sealing import bind, kek_id_of
+from sessionmanager.core.keys.hierarchy import MasterKey
+from sessionmanager.core.keys.sealing import bind, kek_id_of
 from sessionmanager.core.webhooks.hook import Hook, HookSecret
 from sessionmanager.errors import DataCorrupt
 from sessionmanager.model import instants

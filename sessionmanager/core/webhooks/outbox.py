@@ -16,7 +16,7 @@ from sessionmanager.core.feed.parts import FAR
 from sessionmanager.core.feed.tenant import back
 from sessionmanager.core.history import Range
 from sessionmanager.core.reads import Reads
-from sessionmanager.core.webhooks.parts import PAGE, WebhookLimits
+from sessionmanager.core.webhooks.shared import PAGE, WebhookLimits
 from sessionmanager.model import instants
 from sessionmanager.model.entry import StoredEntry
 from sessionmanager.tiers.warm.protocol import ListQuery, Position, Warm

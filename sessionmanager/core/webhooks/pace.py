@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Final
 
-from sessionmanager.core.webhooks.parts import WebhookLimits
+from sessionmanager.core.webhooks.shared import WebhookLimits
 from sessionmanager.model import instants
 from sessionmanager.words import Instant
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Final
 
-import msgspec
 import structlog
 from msgspec import Struct
 
-from sessionmanager.core.webhooks.parts import PAGE, put
+from sessionmanager.core.records import RecordForm, every_record
+from sessionmanager.core.webhooks.shared import put
+from sessionmanager.errors import DataCorrupt
 from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.words import Instant
 
@@ -32,8 +33,8 @@ class Place(Struct, frozen=True, kw_only=True, omit_defaults=True):
     next_at: Instant | None = None
 
 
-class Seat:
-    """A session in a hook's lane.
+class Followed:
+    """A session that a hook follows.
 
     newest: the last seq known of it. kept, rev: what its record says, and the record's rev (0 = there is none).
     owed_from: everything committed before it, less the overlap, was known when lines of it became owed.
@@ -64,8 +65,7 @@ class Seat:
         self.not_before = place.next_at
 
 
-_encode = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(Place)
+_form = RecordForm(Place, "the record of a place")
 
 
 class Places:
@@ -82,36 +82,30 @@ class Places:
 
     async def all(self) -> AsyncIterator[tuple[str, Place, int]]:
         """Every session with a place, the place, and the rev of its record. Cost: a read of warm for each 200."""
-        after = ""
-        while True:
-            page = await self._warm.list_records(self._tenant, KIND, after=after, prefix=self._prefix, limit=PAGE)
-            for record in page:
-                try:
-                    place = _decoder.decode(record.data)
-                except msgspec.MsgspecError:
-                    # One broken record must not keep what is owed of all other sessions.
-                    log.error("webhook.unreadable", kind=KIND)
-                    continue
-                yield record.id.removeprefix(self._prefix), place, record.rev
-            if len(page) < PAGE:
-                return
-            after = page[-1].id
+        async for record in every_record(self._warm, self._tenant, KIND, prefix=self._prefix):
+            try:
+                place = _form.read(record.data)
+            except DataCorrupt:
+                # One broken record must not keep what is owed of all other sessions.
+                log.error("webhook.unreadable", kind=KIND)
+                continue
+            yield record.id.removeprefix(self._prefix), place, record.rev
 
-    async def keep(self, session: str, seat: Seat) -> None:
+    async def keep(self, session: str, followed: Followed) -> None:
         """Write where it stands, if that is not written. Raises Lost, TierUnavailable, OutcomeUnknown."""
-        place = seat.place
-        if not seat.stored:
+        place = followed.place
+        if not followed.stored:
             name = self._prefix + session
-            seat.rev = await put(self._warm, self._tenant, KIND, name, _encode(place), rev=seat.rev)
-            seat.kept = place
+            followed.rev = await put(self._warm, self._tenant, KIND, name, _form.encode(place), rev=followed.rev)
+            followed.kept = place
 
-    async def drop(self, session: str, seat: Seat) -> None:
+    async def drop(self, session: str, followed: Followed) -> None:
         """Take the record away, where there is one. Raises as `keep`."""
-        if seat.rev:
-            await put(self._warm, self._tenant, KIND, self._prefix + session, None, rev=seat.rev)
-            seat.rev, seat.kept = 0, None
+        if followed.rev:
+            await put(self._warm, self._tenant, KIND, self._prefix + session, None, rev=followed.rev)
+            followed.rev, followed.kept = 0, None
 
     async def clear(self) -> None:
         """Take all of them away. Raises as `keep`."""
         async for session, place, rev in self.all():
-            await self.drop(session, Seat(place, 0, "", rev))
+            await self.drop(session, Followed(place, 0, "", rev))

@@ -14,9 +14,9 @@ from sessionmanager.core.webhooks.hook import Hook, Why
 from sessionmanager.core.webhooks.letters import Letters, letter_of
 from sessionmanager.core.webhooks.messages import body_of, message_id
 from sessionmanager.core.webhooks.pace import Pace
-from sessionmanager.core.webhooks.parts import WebhookEvents, WebhookLimits
 from sessionmanager.core.webhooks.places import Place
 from sessionmanager.core.webhooks.sender import Outcome, Sending
+from sessionmanager.core.webhooks.shared import WebhookEvents, WebhookLimits
 from sessionmanager.model import instants
 from sessionmanager.words import Instant
 

@@ -11,15 +11,16 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from sessionmanager.core.command import RequestKey
-from sessionmanager.core.sealing import bind
+from sessionmanager.core.keys.sealing import bind
+from sessionmanager.core.records import every_record
 from sessionmanager.core.tenancy.requests import Begun
-from sessionmanager.core.webhooks.hook import KIND, Hook, HookSecret, Replay, Why, name_of, pack, unpack
+from sessionmanager.core.webhooks.hook import FORM, KIND, Hook, HookSecret, Replay, Why, name_of
 from sessionmanager.core.webhooks.messages import Secrets
-from sessionmanager.core.webhooks.parts import HOOKS_PER_TENANT_MAX, PAGE, TRIES, Lost, put
+from sessionmanager.core.webhooks.shared import HOOKS_PER_TENANT_MAX, TRIES, Lost, put
 from sessionmanager.errors import Contended, DataCorrupt, NotFound, QuotaExceeded, RateLimited
 from sessionmanager.model import instants
 from sessionmanager.model.roles import ALL_TENANTS
-from sessionmanager.tiers.warm.protocol import Record, Warm
+from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.words import Instant
 
 SECRETS_MAX: Final = 5
@@ -48,7 +49,7 @@ class Asked(NamedTuple):
         return cls(hashlib.blake2b(text, digest_size=12).hexdigest(), begun.at, begun.replayed)
 
 
-class Wanted(NamedTuple):
+class WantedHook(NamedTuple):
     """What a hook is to be like; UNSET leaves it as it is."""
 
     url: str | UnsetType = UNSET
@@ -57,21 +58,21 @@ class Wanted(NamedTuple):
     enabled: bool | UnsetType = UNSET
 
 
-class Shown(NamedTuple):
+class WithSecret(NamedTuple):
     """A hook, and its newest secret where it was made by the request that asks. The text is kept nowhere."""
 
     hook: Hook
     secret: str | None
 
     def __repr__(self) -> str:
-        return f"Shown({self.hook!r}, ***)"
+        return f"WithSecret({self.hook!r}, ***)"
 
 
 Change = Callable[[Hook, Instant], Hook | None]
 log = structlog.get_logger()
 
 
-class Registry:
+class HookRegistry:
     """Every write is a compare-and-set on the hook's record; a change that came before is not made again."""
 
     def __init__(self, warm: Warm, secrets: Secrets, random_bytes: Callable[[int], bytes]) -> None:
@@ -81,7 +82,7 @@ class Registry:
 
     # -- what callers do
 
-    async def create(self, tenant: str, wanted: Wanted, who: str, asked: Asked) -> Shown:
+    async def create(self, tenant: str, wanted: WantedHook, who: str, asked: Asked) -> WithSecret:
         """A new hook; what is committed from now on is owed to it. The address was checked before.
 
         Raises QuotaExceeded, Contended, TierUnavailable, OutcomeUnknown; NotFound: a repeat, and it was deleted since.
@@ -127,7 +128,7 @@ class Registry:
         """All of a tenant's, by id. Cost: one read of warm for each 200."""
         return [hook async for hook in self._all(f"{name_of(tenant, '')}") if hook.status != "deleted"]
 
-    async def change(self, tenant: str, hook_id: str, wanted: Wanted, asked: Asked) -> Hook:
+    async def change(self, tenant: str, hook_id: str, wanted: WantedHook, asked: Asked) -> Hook:
         """Change what is named. Raises NotFound, Contended, TierUnavailable, OutcomeUnknown."""
 
         def changed(hook: Hook, now: Instant) -> Hook | None:
@@ -157,7 +158,7 @@ class Registry:
 
         return await self._change(tenant, hook_id, enabled)
 
-    async def rotate(self, tenant: str, hook_id: str, asked: Asked, *, grace_seconds: float) -> Shown:
+    async def rotate(self, tenant: str, hook_id: str, asked: Asked, *, grace_seconds: float) -> WithSecret:
         """A new secret; those before it are good for `grace_seconds` more, and sign beside it. Raises as `change`."""
         name = asked.name or self._random_bytes(12).hex()
         secret_id = f"sec_{name}"
@@ -237,9 +238,9 @@ class Registry:
 
     # -- inside
 
-    def _shown(self, hook: Hook, name: str) -> Shown:
+    def _shown(self, hook: Hook, name: str) -> WithSecret:
         newest: HookSecret | None = next((each for each in hook.secrets if each.id == f"sec_{name}"), None)
-        return Shown(hook, None if newest is None else self._secrets.shown(hook, newest))
+        return WithSecret(hook, None if newest is None else self._secrets.shown(hook, newest))
 
     async def _change(self, tenant: str, hook_id: str, change: Change) -> Hook:
         for _ in range(TRIES):
@@ -255,31 +256,25 @@ class Registry:
 
     async def _find(self, tenant: str, hook_id: str) -> tuple[Hook, int] | None:
         record = await self._warm.get_record(ALL_TENANTS, KIND, name_of(tenant, hook_id))
-        return None if record is None else (unpack(record.data), record.rev)
+        return None if record is None else (FORM.read(record.data), record.rev)
 
     async def _put(self, hook: Hook, rev: int) -> bool:
         until = instants.plus(self._warm.now(), REMEMBERED_SECONDS) if hook.cleaned else None
         try:
-            await put(self._warm, ALL_TENANTS, KIND, hook.name, pack(hook), rev=rev, expires_at=until)
+            await put(self._warm, ALL_TENANTS, KIND, hook.name, FORM.encode(hook), rev=rev, expires_at=until)
         except Lost:
             return False
         return True
 
     async def _all(self, prefix: str) -> AsyncIterator[Hook]:
-        after = ""
-        while True:
-            page: list[Record] = await self._warm.list_records(
-                ALL_TENANTS, KIND, after=after, prefix=prefix, limit=PAGE
-            )
-            for record in page:
-                try:
-                    yield unpack(record.data)
-                except DataCorrupt:
-                    # One broken record must not take all other hooks from this replica.
-                    log.error("webhook.unreadable", kind=KIND)
-            if len(page) < PAGE:
-                return
-            after = page[-1].id
+        async for record in every_record(self._warm, ALL_TENANTS, KIND, prefix=prefix):
+            try:
+                hook = FORM.read(record.data)
+            except DataCorrupt:
+                # One broken record must not take all other hooks from this replica.
+                log.error("webhook.unreadable", kind=KIND)
+                continue
+            yield hook
 
 
 def _enabled(hook: Hook, now: Instant) -> Hook:

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, Literal, NamedTuple, Protocol
 
-from sessionmanager.core.services.endpoints import Endpoint, NotAllowed
-from sessionmanager.core.services.outgoing import CallFailed, Outgoing, Reply
+from sessionmanager.core.outgoing.endpoints import Endpoint, NotAllowed
+from sessionmanager.core.outgoing.requests import CallFailed, Outgoing, TheirAnswer
 from sessionmanager.core.webhooks.destinations import target_of
 from sessionmanager.core.webhooks.hook import Hook
 from sessionmanager.core.webhooks.messages import Secrets, headers
@@ -64,14 +64,14 @@ class Sender:
             if failure.status is None:
                 return Outcome("failed", reason=failure.reason)
             # The status is the answer; that its body is none that we take changes nothing.
-            reply = Reply(failure.status, b"")
+            reply = TheirAnswer(failure.status, b"")
         return outcome_of(reply, now)
 
-    async def _post(self, endpoint: Endpoint, rest: str, body: bytes, given: dict[str, str]) -> Reply:
+    async def _post(self, endpoint: Endpoint, rest: str, body: bytes, given: dict[str, str]) -> TheirAnswer:
         return await self._outgoing.send("POST", endpoint, rest, body=body, headers=given)
 
 
-def outcome_of(reply: Reply, now: Instant) -> Outcome:
+def outcome_of(reply: TheirAnswer, now: Instant) -> Outcome:
     """What an answer means: any 2xx is a yes, 410 is a farewell, a redirect is a failure like any other."""
     if reply.is_fine:
         return Outcome("delivered", reply.status)

@@ -14,12 +14,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from typing import Final, NamedTuple
 
-import msgspec
 import structlog
 
-from sessionmanager.core.keys import MasterKey
+from sessionmanager.core.keys.hierarchy import MasterKey
+from sessionmanager.core.outgoing.requests import Outgoing
+from sessionmanager.core.pause import pause
 from sessionmanager.core.reads import Reads
-from sessionmanager.core.services.outgoing import Outgoing
+from sessionmanager.core.records import RecordForm
 from sessionmanager.core.tenancy.requests import Begun
 from sessionmanager.core.webhooks.desk import Desk
 from sessionmanager.core.webhooks.destinations import Destinations
@@ -28,11 +29,11 @@ from sessionmanager.core.webhooks.lane import Lane
 from sessionmanager.core.webhooks.letters import Letters
 from sessionmanager.core.webhooks.messages import Secrets, test_body
 from sessionmanager.core.webhooks.outbox import Outbox
-from sessionmanager.core.webhooks.parts import WebhookEvents, WebhookLimits
 from sessionmanager.core.webhooks.post import Shared
-from sessionmanager.core.webhooks.registry import REMEMBERED_SECONDS, Registry
+from sessionmanager.core.webhooks.registry import REMEMBERED_SECONDS, HookRegistry
 from sessionmanager.core.webhooks.sender import Outcome, Sender, Sending
-from sessionmanager.errors import DataCorrupt, SessionManagerError
+from sessionmanager.core.webhooks.shared import WebhookEvents, WebhookLimits
+from sessionmanager.errors import SessionManagerError
 from sessionmanager.model import instants
 from sessionmanager.tiers.warm.protocol import Warm
 
@@ -43,16 +44,15 @@ CLAIMS_MAX: Final = 32
 TEST_KIND: Final = "webhook-test"
 
 log = structlog.get_logger()
-_encode = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(Outcome)
+_form = RecordForm(Outcome, "the outcome of a test")
 
 
-class Parts(NamedTuple):
-    """What webhooks are made of."""
+class Means(NamedTuple):
+    """What deliveries are made with."""
 
     warm: Warm
     reads: Reads
-    registry: Registry
+    registry: HookRegistry
     sending: Sending
     events: WebhookEvents
     aclose: Callable[[], Awaitable[None]]
@@ -71,8 +71,8 @@ def build_webhooks(
     outgoing = Outgoing(Destinations(networks), seconds=limits.request_seconds)
     secrets = Secrets(master, os.urandom)
     sender = Sender(outgoing, secrets, warm.now)
-    parts = Parts(warm, reads, Registry(warm, secrets, os.urandom), sender, events, outgoing.aclose)
-    return Webhooks(parts, owner, limits=limits, rng=random.Random())
+    means = Means(warm, reads, HookRegistry(warm, secrets, os.urandom), sender, events, outgoing.aclose)
+    return Webhooks(means, owner, limits=limits, rng=random.Random())
 
 
 class Webhooks:
@@ -84,28 +84,28 @@ class Webhooks:
 
     def __init__(
         self,
-        parts: Parts,
+        means: Means,
         owner: str,
         *,
         limits: WebhookLimits = WebhookLimits(),  # noqa: B008 - immutable
         rng: random.Random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.registry = parts.registry
-        self.letters = Letters(parts.warm, limits.letters_keep_seconds)
+        self.registry = means.registry
+        self.letters = Letters(means.warm, limits.letters_keep_seconds)
         self.disabled = 0
         """Hooks of all tenants that are disabled, at the last look."""
-        self.aclose = parts.aclose
-        self._warm = parts.warm
-        self._reads = parts.reads
+        self.aclose = means.aclose
+        self._warm = means.warm
+        self._reads = means.reads
         self._owner = owner
         self._limits = limits
         self._rng = rng
         self._shared = Shared(
-            parts.sending,
+            means.sending,
             self.letters,
             limits,
-            parts.events,
+            means.events,
             rng,
             clock,
             asyncio.Semaphore(limits.well_at_once),
@@ -114,6 +114,7 @@ class Webhooks:
         self._desks: dict[str, Desk] = {}
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._tried: dict[str, float] = {}
+        self._blind = self._failed = False  # since a look before this one; at this one
 
     @property
     def owed(self) -> int:
@@ -131,17 +132,14 @@ class Webhooks:
         """Deliver until `stop` is set, then let go of everything. While warm is down nothing is sent."""
         try:
             while not stop.is_set():
+                self._blind, self._failed = self._failed, False
                 try:
                     await self.turn()
                 except SessionManagerError as error:
-                    log.warning("webhook.cannot_look", error=type(error).__name__)
+                    self._cannot_look(error)
                 except Exception as error:
                     log.error("webhook.failed", error=type(error).__name__)
-                try:
-                    async with asyncio.timeout(self._limits.poll_seconds * (0.5 + self._rng.random() / 2)):
-                        await stop.wait()
-                except TimeoutError:
-                    continue
+                await pause(stop, self._limits.poll_seconds * (0.5 + self._rng.random() / 2))
         finally:
             await self.close()
 
@@ -162,7 +160,7 @@ class Webhooks:
         )
         for result in results:
             if isinstance(result, SessionManagerError):
-                log.warning("webhook.cannot_look", error=type(result).__name__)
+                self._cannot_look(result)
             elif isinstance(result, BaseException):
                 raise result
 
@@ -197,7 +195,14 @@ class Webhooks:
                     self._desks[tenant] = desk
             except SessionManagerError as error:
                 # Whatever is wrong with one tenant's record must not keep the others waiting.
-                log.warning("webhook.cannot_look", error=type(error).__name__)
+                self._cannot_look(error)
+
+    def _cannot_look(self, error: SessionManagerError) -> None:
+        """Say so, once until there was a look at which nothing was amiss: an outage is two lines of its tier's guard,
+        not one a second."""
+        if not self._blind and not self._failed:
+            log.warning("webhook.cannot_look", error=type(error).__name__)
+        self._failed = True
 
     # -- what callers ask
 
@@ -215,15 +220,12 @@ class Webhooks:
         if name is not None and begun.replayed:
             record = await self._warm.get_record(hook.tenant, TEST_KIND, message)
             if record is not None:
-                try:
-                    return _decoder.decode(record.data)
-                except msgspec.MsgspecError as error:
-                    raise DataCorrupt("the outcome of a test does not read as one") from error
+                return _form.read(record.data)
         body = test_body(hook.tenant, message, hook.id, begun.at)
         outcome = await self._shared.sending.send(hook, message, body)
         if name is not None:
             until = instants.plus(self._warm.now(), REMEMBERED_SECONDS)
-            await self._warm.put_record(hook.tenant, TEST_KIND, message, _encode(outcome), rev=0, expires_at=until)
+            await self._warm.put_record(hook.tenant, TEST_KIND, message, _form.encode(outcome), rev=0, expires_at=until)
         return outcome
 
 

@@ -43,11 +43,6 @@ def searched(text: str | None) -> str | None:
     return None if hidden else found
 
 
-def is_number(text: str) -> bool:
-    """Whether it is a number of E.164 in its own form."""
-    return _e164.fullmatch(text) is not None
-
-
 def _number(text: str) -> str | None:
     """The E.164 number that a text certainly is, else None."""
     if not text.startswith("+"):

@@ -59,8 +59,9 @@ class Window(NamedTuple):
 
     body: a JSON object: `messages`, `contents`, `items` or `entries`, and `system` where the dialect keeps it apart.
     from_seq, to_seq: it stands for all entries between: they are in it, or a summary in it covers them, or they say
-    nothing to a model, or they are told below. seqs: the entries it holds. summaries: which entries stand for others.
-    unpaired: outputs left out because their call was not found. renamed: call ids that the API would not take.
+    nothing to a model, or they are told below, or they sum up what lies before. seqs: the entries it holds. summaries:
+    which entries stand for others. unpaired: outputs left out because their call was not found. renamed: call ids that
+    the API would not take.
     """
 
     body: bytes

@@ -29,10 +29,9 @@ from typing import Any, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from sessionmanager.errors import AlreadyExists, NotFound, OutcomeUnknown, TierUnavailable
-from sessionmanager.tiers.cold.names import check_name, check_prefix
+from sessionmanager.tiers.cold.names import check_name, check_prefix, in_pieces
 from sessionmanager.tiers.cold.protocol import Cold
 
-PIECE_CHARACTERS: Final = 200
 FOLDERS_KNOWN_MAX: Final = 10_000
 READ_BYTES: Final = 1 << 20
 _TEMP: Final = "_temp"
@@ -266,12 +265,7 @@ def _path(steps: list[str]) -> list[str]:
 
 
 def _folders(steps: list[str]) -> list[str]:
-    pieces: list[str] = []
-    for step in steps:
-        cut = [step[at : at + PIECE_CHARACTERS] for at in range(0, len(step), PIECE_CHARACTERS)]
-        pieces += [f"{piece}+" for piece in cut[:-1]]
-        pieces.append(cut[-1])
-    return pieces
+    return in_pieces(steps, "+")
 
 
 def _collect(folder: int, prefix: str, names: list[str]) -> None:

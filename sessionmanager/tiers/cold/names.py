@@ -6,6 +6,8 @@ import re
 from typing import Final
 
 NAME_CHARACTERS_MAX: Final = 512
+PIECE_CHARACTERS: Final = 200
+"""A longer step of a name is kept in pieces: file systems, and servers that keep objects as files, allow 255."""
 _STEP: Final = re.compile(r"(?!\.{1,2}\Z)[a-z0-9.-]+")
 
 
@@ -22,3 +24,13 @@ def check_prefix(prefix: str) -> list[str]:
     if not prefix.endswith("/"):
         raise ValueError(f"{prefix[:80]!r} is no prefix of names: it ends in /")
     return check_name(prefix[:-1])
+
+
+def in_pieces(steps: list[str], joint: str) -> list[str]:
+    """The steps with every long one cut; a piece that another follows ends in `joint`, which no name has."""
+    pieces: list[str] = []
+    for step in steps:
+        cut = [step[at : at + PIECE_CHARACTERS] for at in range(0, len(step), PIECE_CHARACTERS)]
+        pieces += [f"{piece}{joint}" for piece in cut[:-1]]
+        pieces.append(cut[-1])
+    return pieces

@@ -50,10 +50,13 @@ async def _look(server: Server) -> AsyncIterator[Finding]:
             seconds.append(time.perf_counter() - began)
             headers = answer["ResponseMetadata"]["HTTPHeaders"]
             ahead = _ahead(headers.get("date"), asked_at, seconds[-1])
-    except (Refusal, SessionManagerError) as error:
-        refused = Refusal(404, "NoSuchBucket") if isinstance(error, Refusal) and error.status == 404 else error
-        told = unavailable(refused) if isinstance(refused, Refusal) else refused
-        yield bad("reach", str(told), RIGHTS.format("ListBucket") if "403" in str(told) else "see the message")
+    except SessionManagerError as error:
+        yield bad("reach", error.detail, "see the message")
+        return
+    except Refusal as bare:
+        told = await server.refusal() or bare
+        may_not = told.code in ("AccessDenied", "403")
+        yield bad("reach", unavailable(told).detail, RIGHTS.format("ListBucket") if may_not else "see the message")
         return
     yield ok("reach", f"bucket {server.place.bucket} at {headers.get('server', 'a server without a name')}")
     yield round_trip(seconds, slow_ms=SLOW_MS, mend="use a bucket nearer to the service")

@@ -13,9 +13,8 @@ import re
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from sessionmanager.tiers.cold.names import check_name, check_prefix
+from sessionmanager.tiers.cold.names import check_name, check_prefix, in_pieces
 
-PIECE_CHARACTERS: Final = 200
 PREFIX_CHARACTERS_MAX: Final = 400
 """A key has at most 1,024 bytes, and a name of 512 characters comes after the prefix."""
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
@@ -30,11 +29,11 @@ class Place(NamedTuple):
 
     def key(self, name: str) -> str:
         """The key of an object. Raises ValueError for what is no name."""
-        return self.prefix + "/".join(_pieces(check_name(name))) + "_"
+        return self.prefix + "/".join(in_pieces(check_name(name), "~")) + "_"
 
     def key_prefix(self, prefix: str) -> str:
         """What the keys of all names that begin with `prefix` begin with. Raises ValueError for what is no prefix."""
-        return self.prefix + "/".join(_pieces(check_prefix(prefix))) + "/"
+        return self.prefix + "/".join(in_pieces(check_prefix(prefix), "~")) + "/"
 
     def name(self, key: str) -> str | None:
         """The name of the object with this key; None for a key that is none of ours."""
@@ -69,12 +68,3 @@ def place_of(url: str) -> Place:
             " !_.*'()=- with single slashes between"
         )
     return Place(parts.netloc, prefix)
-
-
-def _pieces(steps: list[str]) -> list[str]:
-    pieces: list[str] = []
-    for step in steps:
-        cut = [step[at : at + PIECE_CHARACTERS] for at in range(0, len(step), PIECE_CHARACTERS)]
-        pieces += [f"{piece}~" for piece in cut[:-1]]
-        pieces.append(cut[-1])
-    return pieces

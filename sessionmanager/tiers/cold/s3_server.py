@@ -168,12 +168,29 @@ class Server:
         """Raises TierUnavailable where the server answers that it will never do; one that is away may come back."""
         try:
             async with asyncio.timeout(START_SECONDS):
-                await self.ask("head_bucket")
-        except Refusal as refusal:
-            # A head has no body, so that the code is the bare status.
-            raise unavailable(Refusal(404, "NoSuchBucket") if refusal.status == 404 else refusal) from refusal
+                refusal = await self.refusal()
         except (TierUnavailable, TimeoutError):
             return
+        if refusal is not None:
+            raise unavailable(refusal) from refusal
+
+    async def refusal(self) -> Refusal | None:
+        """Why the server refuses the bucket, or None. Raises TierUnavailable.
+
+        A head has no body, so that its code is the bare status: a list of nothing is asked what the reason is.
+        """
+        try:
+            await self.ask("head_bucket")
+        except Refusal as bare:
+            if bare.status == 404:
+                return Refusal(404, "NoSuchBucket")
+            try:
+                await self.ask("list_objects_v2", MaxKeys=1)
+            except Refusal as told:
+                return told
+            # The driver has followed the server's hint to another region, which it can only take out of a body.
+            return Refusal(bare.status, "PermanentRedirect") if bare.status in (301, 400) else bare
+        return None
 
     async def fetch(self, key: str, bytes_max: int) -> bytes:
         """The object, whole; what is large in ranges. One that is not as its own checksum says is read again once, then

@@ -16,13 +16,15 @@ class Listener:
     def __init__(self, key: Key) -> None:
         self._key = key
         self._version = 0
+        self._trace: str | None = None
         self._rung = False
         self._signals: deque[bytes] = deque(maxlen=SIGNALS_WAITING_MAX)
         self._closed = False
         self._changed = Event()
 
-    def ring(self, version: int) -> None:
-        self._version = max(version, self._version) if self._rung else version
+    def ring(self, version: int, trace: str | None = None) -> None:
+        if not self._rung or version > self._version:
+            self._version, self._trace = version, trace
         self._rung = True
         self._changed.set()
 
@@ -44,7 +46,7 @@ class Listener:
         heard: Ring | Signal
         if self._rung:
             self._rung = False
-            heard = Ring(self._key, self._version)
+            heard = Ring(self._key, self._version, self._trace)
         else:
             heard = Signal(self._key, self._signals.popleft())
         if not self._signals:

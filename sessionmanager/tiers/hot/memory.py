@@ -178,31 +178,22 @@ class MemoryHot:
         self._drop(key)
         self._keep(key, _Kept(copy._replace(stored=_without_private(stored))), 0)
 
-    async def after_commit(self, change: Change, as_of: Instant) -> None:
-        key, rev = change.key, change.rev + 1
-        if change.stored.tombstone is not None:
+    async def after_commit(self, change: Change, as_of: Instant, trace: str | None = None) -> None:
+        key, rev, stored = change.key, change.rev + 1, change.stored
+        if stored.tombstone is not None:
             await self.drop_for_ever(key)
-            return
-        if self._fills:
-            self._fills.pop(key, None)
-        self._raise_floor(key, rev)
-        kept = self._kept.get(key)
-        if kept is None or kept.stored.rev >= rev:
-            return
-        if kept.stored.rev != change.rev:
-            self._drop(key)
-            return
-        tail, entries = kept.tail, change.entries
-        if entries:
-            if tail and tail[-1].seq + 1 != entries[0].seq:
-                tail.clear()  # the lines between are not ours to guess
-                kept.tail_bytes = 0
-            tail.extend(entries)
-            kept.tail_bytes += sum([len(line.data) for line in entries])
-        kept.stored = _carried(kept.stored, change)
-        kept.as_of, kept.copy = as_of, None
-        self._bytes -= kept.bytes
-        self._keep(key, kept, change.tail_from)
+        else:
+            if self._fills:
+                self._fills.pop(key, None)
+            self._raise_floor(key, rev)
+            kept = self._kept.get(key)
+            if kept is not None and kept.stored.rev < rev:
+                if kept.stored.rev == change.rev and stored.placement == "warm":
+                    self._move(kept, change, as_of)
+                else:
+                    self._drop(key)
+        for listener in self._listeners.get(key, ()):
+            listener.ring(stored.version, trace)
 
     async def drop(self, key: Key) -> None:
         self._drop(key)
@@ -211,10 +202,6 @@ class MemoryHot:
         self._fills.pop(key, None)
         self._drop(key)
         self._raise_floor(key, FOR_EVER)
-
-    async def ring(self, key: Key, version: int) -> None:
-        for listener in self._listeners.get(key, ()):
-            listener.ring(version)
 
     async def publish(self, key: Key, data: bytes) -> None:
         for listener in self._listeners.get(key, ()):
@@ -256,6 +243,19 @@ class MemoryHot:
         return len(dead)
 
     # -- inside
+
+    def _move(self, kept: _Kept, change: Change, as_of: Instant) -> None:
+        tail, entries = kept.tail, change.entries
+        if entries:
+            if tail and tail[-1].seq + 1 != entries[0].seq:
+                tail.clear()  # the lines between are not ours to guess
+                kept.tail_bytes = 0
+            tail.extend(entries)
+            kept.tail_bytes += sum([len(line.data) for line in entries])
+        kept.stored = _carried(kept.stored, change)
+        kept.as_of, kept.copy = as_of, None
+        self._bytes -= kept.bytes
+        self._keep(change.key, kept, change.tail_from)
 
     def _keep(self, key: Key, kept: _Kept, tail_from: int) -> None:
         """Put what is kept, and not counted in `_bytes`, within its bounds and at the end of the queue."""
@@ -310,19 +310,17 @@ def _without_private(stored: Stored) -> Stored:
     """The head without what a copy must not hold; its decoded form stays only if it never held that either."""
     if stored.parts.keys() <= _HELD:
         return stored
-    parts = {name: data for name, data in stored.parts.items() if name in _HELD}
+    parts = {name: stored.parts[name] for name in HOT_PARTS if name in stored.parts}
     return Stored(stored.key, stored.rev, stored.version, parts, placement=stored.placement)
 
 
 def _carried(before: Stored, change: Change) -> Stored:
     """The head after a change, with the parts that its writer did not hold and did not drop taken from the copy."""
     after = change.stored
-    if after.parts.keys() == before.parts.keys():
-        return after
+    if after.parts.keys() >= before.parts.keys():
+        return _without_private(after)
     carried = {
         name: data for name, data in before.parts.items() if name not in after.parts and name not in change.dropped
     }
-    if not carried:
-        return _without_private(after)
     carried.update((name, data) for name, data in after.parts.items() if name in _HELD)
     return Stored(after.key, after.rev, after.version, carried, placement=after.placement)

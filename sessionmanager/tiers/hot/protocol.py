@@ -37,10 +37,14 @@ class Copy(NamedTuple):
 
 
 class Ring(NamedTuple):
-    """The doorbell rang: there is something at `version` or above. A hint, may be lost, doubled or late."""
+    """The doorbell rang: there is something at `version` or above. A hint, may be lost, doubled or late.
+
+    trace: the `traceparent` (W3C Trace Context) of whoever made that version, where that is traced.
+    """
 
     key: Key
     version: int
+    trace: str | None = None
 
 
 class Signal(NamedTuple):
@@ -65,9 +69,14 @@ class Hot(Protocol):
         """Keep `copy` if the token still stands and the copy is not under the floor; else do nothing."""
         ...
 
-    async def after_commit(self, change: Change, as_of: Instant) -> None:
-        """Move the copy from exactly `change.rev` to `rev + 1`, leave a newer one alone, drop anything else; raise the
-        floor to `rev + 1` and void the fill token. `as_of`: warm's clock before the commit was sent."""
+    async def after_commit(self, change: Change, as_of: Instant, trace: str | None = None) -> None:
+        """Warm has said yes: move the copy and ring, in one round trip at most.
+
+        The copy goes from exactly `change.rev` to `rev + 1`; a newer one is left alone, anything else is dropped, as is
+        the copy of a session that becomes a stub; a tombstone does what `drop_for_ever` does. The floor rises to
+        `rev + 1` and the fill token is void. Whatever became of the copy, listeners on every replica hear the version.
+        Args: as_of: warm's clock before the commit was sent. trace: see `Ring`.
+        """
         ...
 
     async def drop(self, key: Key) -> None:
@@ -76,10 +85,6 @@ class Hot(Protocol):
 
     async def drop_for_ever(self, key: Key) -> None:
         """Forget the copy and let none be kept again: the session is erased."""
-        ...
-
-    async def ring(self, key: Key, version: int) -> None:
-        """Tell listeners of this session, on every replica."""
         ...
 
     async def publish(self, key: Key, data: bytes) -> None:

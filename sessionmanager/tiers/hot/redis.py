@@ -19,9 +19,9 @@ from redis.exceptions import OutOfMemoryError, ResponseError, TryAgainError
 from sessionmanager.model.change import Change
 from sessionmanager.tiers.hot.protocol import Copy, Hot, Ring, Signal
 from sessionmanager.tiers.hot.redis_address import Files, read_address
-from sessionmanager.tiers.hot.redis_bell import RING, SIGNAL, Bell
+from sessionmanager.tiers.hot.redis_bell import Bell, ring_of, signal_of
 from sessionmanager.tiers.hot.redis_network import Network
-from sessionmanager.tiers.hot.redis_pool import unavailable
+from sessionmanager.tiers.hot.redis_pool import Command, unavailable
 from sessionmanager.tiers.hot.redis_scripts import AFTER_COMMIT, DROP_FOR_EVER, END_FILL
 from sessionmanager.tiers.hot.redis_values import (
     Mismatch,
@@ -43,6 +43,8 @@ FLOOR_LEASES: Final = 10
 DIAL_SECONDS: Final = 2.0
 START_SECONDS: Final = 1.0
 MAC_KEY_BYTES: Final = 32
+NO_REV: Final = -1
+"""What the copy of a session must be at to become a stub: none is, for a stub is no copy of anything."""
 
 _log = structlog.get_logger(__name__)
 
@@ -162,34 +164,40 @@ class RedisHot:
         names, bounds = self._names(key), self._bounds
         fields = whole_copy(Seal(self._mac_key, key), copy, bounds.tail_entries, bounds.tail_bytes)
         pairs = [one for field in fields for one in field]
-        answer = await self._network.run(END_FILL, names[:3], token.encode(), stored.rev, bounds.copy_ms, *pairs)
+        [answer] = await self._network.run(END_FILL, names[:3], token.encode(), stored.rev, bounds.copy_ms, *pairs)
         if not isinstance(answer, TryAgainError):  # half a slot is under way to another node: nothing is kept
             self._heed(answer)
 
-    async def after_commit(self, change: Change, as_of: Instant) -> None:
-        if change.stored.tombstone is not None:
-            await self.drop_for_ever(change.key)
-            return
+    async def after_commit(self, change: Change, as_of: Instant, trace: str | None = None) -> None:
         names, bounds, stored = self._names(change.key), self._bounds, change.stored
+        ring = await self._saying(names.bell, ring_of(stored.version, trace))
+        if stored.tombstone is not None:
+            await self._drop_for_ever(names, ring)
+            return
         seal = Seal(self._mac_key, change.key)
+        before = change.rev if stored.placement == "warm" else NO_REV
         dropped = part_names(change.dropped)
         lines = line_fields(seal, change.entries, bounds.tail_entries, bounds.tail_bytes)
         fields = [header_field(seal, stored.rev, stored.version, stored.placement, as_of)]
         fields += part_fields(seal, stored.parts, change.changed)
         fields += lines.fields
-        answer = await self._network.run(
+        # The bell beside the script and not in it: while a slot is under way to another node the script may run there,
+        # and whoever listens still does so here (decision 0051).
+        answer, rung = await self._network.run(
             AFTER_COMMIT,
             names[:3],
-            *(change.rev, change.rev + 1, bounds.copy_ms, bounds.floor_ms),
+            *(before, change.rev + 1, bounds.copy_ms, bounds.floor_ms),
             *(change.tail_from, bounds.tail_entries, bounds.tail_bytes),
             *(lines.first, lines.last, lines.bytes),
             *(len(dropped), *dropped),
             *(one for field in fields for one in field),
+            beside=(ring,),
         )
         if isinstance(answer, TryAgainError):
             await self._forget(names)
         else:
             self._heed(answer)
+        _refuse(rung)
 
     async def drop(self, key: Key) -> None:
         names = self._names(key)
@@ -197,20 +205,23 @@ class RedisHot:
         _refuse(answer)
 
     async def drop_for_ever(self, key: Key) -> None:
-        names = self._names(key)
+        await self._drop_for_ever(self._names(key))
+
+    async def _drop_for_ever(self, names: Names, *beside: Command) -> None:
         # As long as a copy may live, so that none which a fail-over brings back outlives it by much.
         floor_ms = max(self._bounds.floor_ms, self._bounds.copy_ms)
-        answer = await self._network.run(DROP_FOR_EVER, names[:3], floor_ms)
+        answer, *said = await self._network.run(DROP_FOR_EVER, names[:3], floor_ms, beside=beside)
         if isinstance(answer, TryAgainError):
             [answer] = await self._network.ask(names.floor, (b"SET", names.floor, b"x", b"PX", floor_ms))
             await self._forget(names)
         self._heed(answer)
-
-    async def ring(self, key: Key, version: int) -> None:
-        await self._say(self._names(key).bell, RING + b"%d" % version)
+        for one in said:
+            _refuse(one)
 
     async def publish(self, key: Key, data: bytes) -> None:
-        await self._say(self._names(key).bell, SIGNAL + Seal(self._mac_key, key).shut(SIGNAL, data))
+        bell = self._names(key).bell
+        [answer] = await self._network.ask(bell, await self._saying(bell, signal_of(Seal(self._mac_key, key), data)))
+        _refuse(answer)
 
     def listen(self, key: Key) -> AbstractAsyncContextManager[AsyncIterator[Ring | Signal]]:
         return self._bell.listen(key, self._names(key).bell, Seal(self._mac_key, key))
@@ -220,10 +231,9 @@ class RedisHot:
     def _names(self, key: Key) -> Names:
         return names_of(self._prefix, key)
 
-    async def _say(self, channel: bytes, payload: bytes) -> None:
-        verb = b"SPUBLISH" if (await self._network.route()).sharded else b"PUBLISH"
-        [answer] = await self._network.ask(channel, (verb, channel, payload))
-        _refuse(answer)
+    async def _saying(self, channel: bytes, payload: bytes) -> Command:
+        """What says something to all who listen to a channel, on every replica."""
+        return b"SPUBLISH" if (await self._network.route()).sharded else b"PUBLISH", channel, payload
 
     async def _forget(self, names: Names) -> None:
         """Token, then copy, each alone: for what is no hash, and for a slot of which half is on another node.

@@ -5,13 +5,15 @@ the connection, and one that gives up cannot cut another's command in half. A co
 its channels with it, and since rings may have been lost meanwhile, each listener then hears one (version 0: look).
 While none can be made it hears one, too, after each try: once in PAUSE_SECONDS_MAX and what the try takes.
 
-On a channel there are rings (`r` and a version, in the clear: a hint) and signals (`s`, a MAC, the data).
+On a channel there are rings (`r`, a version and, where the commit is traced, its `traceparent`; in the clear: a hint)
+and signals (`s`, a MAC, the data).
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import re
 from asyncio import Event, Future
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -43,6 +45,18 @@ RING: Final = b"r"
 SIGNAL: Final = b"s"
 SUBSCRIBE: Final = "subscribe"
 UNSUBSCRIBE: Final = "unsubscribe"
+_RING: Final = re.compile(rb"r(\d{1,16})(?: (00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}))?", re.ASCII)
+"""As whoever may publish is not known, a trace must look like one before anybody is told of it."""
+
+
+def ring_of(version: int, trace: str | None) -> bytes:
+    """What is said on a channel to ring there."""
+    return b"%b%d" % (RING, version) if trace is None else b"%b%d %b" % (RING, version, trace.encode())
+
+
+def signal_of(seal: Seal, data: bytes) -> bytes:
+    """What is said on a channel to hand on a signal."""
+    return SIGNAL + seal.shut(SIGNAL, data)
 
 
 class _Channel:
@@ -59,13 +73,14 @@ class _Channel:
 
     def hear(self, payload: bytes) -> None:
         """Tell everybody who listens; what is neither a ring nor a signal of this session is nothing."""
-        data = payload[1:]
-        if payload[:1] == RING and data.isdigit():
+        rung = _RING.fullmatch(payload)
+        if rung is not None:
+            version, trace = int(rung[1]), None if rung[2] is None else rung[2].decode()
             for listener in self.listeners:
-                listener.ring(int(data))
+                listener.ring(version, trace)
         elif payload[:1] == SIGNAL:
             try:
-                said = self.seal.open(SIGNAL, data)
+                said = self.seal.open(SIGNAL, payload[1:])
             except Mismatch:
                 return
             for listener in self.listeners:

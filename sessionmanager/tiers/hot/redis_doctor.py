@@ -1,7 +1,9 @@
-"""What can be wrong with hot on Redis, as it looks from here. Keys that are put to find out are removed."""
+"""What can be wrong with hot on Redis, as it looks from here, and how to empty it: for commands that work from outside.
+Keys that are put to find out are removed."""
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -14,6 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
+from sessionmanager.errors import TierUnavailable
 from sessionmanager.model.finding import ROUND_TRIPS, Finding, bad, clock, note, ok, round_trip
 from sessionmanager.tiers.hot.redis_address import Address, Files, read_address
 from sessionmanager.tiers.hot.redis_server import Facts, read_facts, weaknesses
@@ -22,6 +25,7 @@ CALL_SECONDS: Final = 3.0
 SLOW_MS: Final = 5.0
 CLOCK_SECONDS_MAX: Final = 60.0
 PROBE_MS: Final = 10_000
+KEYS_AT_ONCE: Final = 500
 _ERRORS: Final = (RedisError, RedisClusterException, OSError, TimeoutError)
 """A cluster of which no node answers is no `RedisError` to the driver."""
 
@@ -43,23 +47,65 @@ async def diagnose(
         return
     key = f"{prefix}doctor:{secrets.token_hex(8)}"
     try:
-        async with _client(address) as client:
-            facts = read_facts(await _info(client, address))
-            if address.kind != "plain" or not facts.cluster:
-                async for finding in _look(client, facts, address, key):
-                    yield finding
-                return
-        yield note(
-            "shape", "the server is one of a cluster, and used as one", "nothing to do; redis+cluster:// says it"
-        )
-        address = address._replace(kind="cluster")
-        async with _client(address) as client:
-            async for finding in _look(client, facts, address, key):
+        used = await _as_used(address)
+        if used is not address:
+            yield note(
+                "shape", "the server is one of a cluster, and used as one", "nothing to do; redis+cluster:// says it"
+            )
+        async with _client(used) as client:
+            async for finding in _look(client, read_facts(await _info(client, used)), used, key):
                 yield finding
     except _ERRORS as error:
         yield bad(
             "reach", _told(error), "look at the address, the user and the network between; sessions go on without"
         )
+
+
+async def forget(
+    url: str,
+    *,
+    password: str | None = None,
+    db: int | None = None,
+    files: Files | None = None,
+    prefix: str = "sessionmanager:",
+    **_: Any,
+) -> int:
+    """Remove every key of this prefix; answers how many there were. Options as for `open_redis`.
+
+    Raises ValueError: the address; TierUnavailable. Cost: a walk through all keys of the server, which goes on serving.
+    """
+    address = read_address(url, password=password, db=db, files=files)
+    count = 0
+    try:
+        async with _client(await _as_used(address)) as client:
+            batch: list[bytes] = []
+            async for key in client.scan_iter(match=re.sub(r"([\\*?\[\]])", r"\\\1", prefix) + "*", count=KEYS_AT_ONCE):
+                batch.append(key)
+                if len(batch) == KEYS_AT_ONCE:
+                    count += await _unlink(client, batch)
+                    batch.clear()
+            return count + await _unlink(client, batch)
+    except _ERRORS as error:
+        raise TierUnavailable("hot", _told(error)) from error
+
+
+async def _unlink(client: Any, keys: Sequence[bytes]) -> int:
+    """One command a key, since those of a cluster lie in many slots."""
+    if not keys:
+        return 0
+    pipeline = client.pipeline()
+    for key in keys:
+        pipeline.execute_command("UNLINK", key)
+    return sum(await pipeline.execute())
+
+
+async def _as_used(address: Address) -> Address:
+    """The address as the tier uses it: a plain one whose server turns out to be one of a cluster is the cluster's."""
+    if address.kind != "plain":
+        return address
+    async with _client(address) as client:
+        facts = read_facts(await _info(client, address))
+    return address._replace(kind="cluster") if facts.cluster else address
 
 
 @asynccontextmanager
@@ -114,6 +160,11 @@ async def _look(client: Any, facts: Facts, address: Address, key: str) -> AsyncI
     yield ok("reach", f"Redis {facts.version_text}, {shape}")
     for weakness in weaknesses(facts, cluster=cluster, db=address.db):
         yield bad("server", weakness, "see the message") if facts.replica and not cluster else note("server", weakness)
+    if facts.known and not facts.memory_max:
+        yield note(
+            "memory", "no maxmemory is set: it grows while its machine has any",
+            "set maxmemory, and maxmemory-policy to volatile-lru",
+        )  # fmt: skip
     yield round_trip(seconds, slow_ms=SLOW_MS, mend="a call to hot has some 50 ms in all: use a Redis nearer by")
     if not cluster:
         told, micros = await client.time()

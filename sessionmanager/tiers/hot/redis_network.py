@@ -101,13 +101,18 @@ class Network:
         except TimeoutError:
             raise TierUnavailable("hot", "the hot tier has not answered in time") from None
 
-    async def run(self, script: Script, keys: Sequence[bytes], *arguments: bytes | int) -> Any:
-        """The answer of a script, or the ResponseError that it met. One round trip, two where it is not known yet."""
+    async def run(
+        self, script: Script, keys: Sequence[bytes], *arguments: bytes | int, beside: Sequence[Command] = ()
+    ) -> list[Any]:
+        """The answers of a script and of what is sent behind it, or the ResponseErrors that they met.
+
+        One round trip, two where the script is not known yet.
+        """
         command = (b"EVALSHA", script.sha, len(keys), *keys, *arguments)
-        [answer] = await self.ask(keys[0], command)
-        if isinstance(answer, NoScriptError):
-            [answer] = await self.ask(keys[0], (b"EVAL", script.source, *command[2:]))
-        return answer
+        answers = await self.ask(keys[0], command, *beside)
+        if isinstance(answers[0], NoScriptError):
+            answers[:1] = await self.ask(keys[0], (b"EVAL", script.source, *command[2:]))
+        return answers
 
     async def route(self) -> Route:
         """Where keys lie. Raises TierUnavailable at once where the last look found nobody."""

@@ -103,9 +103,10 @@ redis.call('HSET', copy, 'm', meta)
 redis.call('PEXPIRE', copy, ttl)
 return 'moved'
 """)
-"""KEYS copy, floor, fill. ARGV: rev before, rev after, life of the copy and of the floor (ms), `tail_from`, bounds of
-the tail (lines, bytes), first, last and bytes of the new lines (0 for none), how many fields go, their names, then
-names and values of the fields that come. A tail is trimmed once it is a quarter over its bounds, by whole runs."""
+"""KEYS copy, floor, fill. ARGV: rev before (-1: no copy stays), rev after, life of the copy and of the floor (ms),
+`tail_from`, bounds of the tail (lines, bytes), first, last and bytes of the new lines (0 for none), how many fields go,
+their names, then names and values of the fields that come. A tail is trimmed once it is a quarter over its bounds, by
+whole runs."""
 
 END_FILL: Final = _script("""
 local copy, floor, fill = KEYS[1], KEYS[2], KEYS[3]

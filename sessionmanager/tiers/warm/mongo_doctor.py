@@ -11,9 +11,11 @@ from typing import Any, Final
 
 from sessionmanager.errors import SessionManagerError
 from sessionmanager.model.finding import ROUND_TRIPS, Finding, bad, clock, note, ok, round_trip
+from sessionmanager.tiers.warm.mongo import records
 from sessionmanager.tiers.warm.mongo.layout import FORMAT, INDEXES
 from sessionmanager.tiers.warm.mongo.link import Link, open_link
 from sessionmanager.tiers.warm.mongo.server import Standalone, examine
+from sessionmanager.tiers.warm.protocol import Record
 from sessionmanager.words import Key
 
 PAGE_KEYS: Final = 1000
@@ -42,6 +44,13 @@ async def walk(url: str, *, after: Key | None = None, tenant: str | None = None,
             if len(found) < PAGE_KEYS:
                 return
             last = found[-1]["_id"]
+
+
+async def find_record(url: str, tenant: str, kind: str, record_id: str, **_: Any) -> Record | None:
+    """As `WarmRecords.get_record`, but not more exact than the server is by itself. Raises TierUnavailable."""
+    async with open_link(url, pool_max=POOL, timeout_seconds=CALL_SECONDS) as link:
+        with link.reading():
+            return await records.look_up(link.records, tenant, kind, record_id)
 
 
 def _key(text: str) -> Key:

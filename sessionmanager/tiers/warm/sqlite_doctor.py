@@ -14,8 +14,10 @@ from typing import Any, Final
 
 from sessionmanager.errors import NotFound, TierUnavailable
 from sessionmanager.model.finding import ROUND_TRIPS, Finding, bad, note, ok, round_trip
+from sessionmanager.tiers.warm.protocol import Record
 from sessionmanager.tiers.warm.sqlite_errors import translated
 from sessionmanager.tiers.warm.sqlite_files import path_of
+from sessionmanager.tiers.warm.sqlite_reads import get_record
 from sessionmanager.tiers.warm.sqlite_schema import APPLICATION_ID, FORMAT, connect
 from sessionmanager.words import Key
 
@@ -45,6 +47,25 @@ async def walk(url: str, *, after: Key | None = None, tenant: str | None = None,
         raise translated(error) from error
     finally:
         connection.close()
+
+
+async def find_record(url: str, tenant: str, kind: str, record_id: str, **_: Any) -> Record | None:
+    """As `WarmRecords.get_record`; None also where there is no file. A service that has it open is not disturbed.
+
+    Raises TierUnavailable.
+    """
+    path = path_of(url)
+    if not path.exists():
+        return None
+
+    def look() -> Record | None:
+        with closing(connect(str(path), sqlite3.Connection, writer=False)) as connection:
+            return get_record(connection, tenant, kind, record_id)
+
+    try:
+        return await asyncio.to_thread(look)
+    except sqlite3.Error as error:
+        raise translated(error) from error
 
 
 def _page(connection: sqlite3.Connection, after: Key, tenant: str | None) -> list[Key]:

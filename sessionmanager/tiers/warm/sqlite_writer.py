@@ -24,6 +24,9 @@ from sessionmanager.tiers.warm.sqlite_schema import ROW_PARTS
 
 GROUP_MAX: Final = 256
 """Writes in one transaction; the loop does nothing else meanwhile."""
+GATHER_TURNS_MAX: Final = 3
+"""Turns of the loop that a transaction waits for more members, as long as each brings some: it costs what a dozen
+members do, whatever their number."""
 GROUP_BYTES_MAX: Final = 4 * 1024 * 1024
 """A transaction takes no more members once their heads and lines weigh this."""
 WAITING_MAX: Final = 8_192
@@ -139,7 +142,15 @@ class Writer:
         self._idle.clear()
         if not self._scheduled and not self.busy:
             self._scheduled = True
-            self._loop.call_soon(self._turn)
+            self._loop.call_soon(self._gather, 0, GATHER_TURNS_MAX)
+
+    def _gather(self, known: int, turns: int) -> None:
+        """Begin once nobody came in a whole turn of the loop, or there were turns enough."""
+        waiting = len(self._waiting)
+        if turns and known < waiting < GROUP_MAX:
+            self._loop.call_soon(self._gather, waiting, turns - 1)
+        else:
+            self._turn()
 
     def _turn(self) -> None:
         """One transaction, or one piece of work that must be alone."""

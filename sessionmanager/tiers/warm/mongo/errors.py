@@ -44,6 +44,13 @@ _WORDS: Final[Mapping[type[Exception], str]] = {
 }
 
 
+_CODES: Final[Mapping[int, str]] = {
+    13: "the user may not do this: give it the role readWrite on the database",
+    18: "user or password is wrong, or the user is of another database: see authSource",
+    8000: "user or password is wrong, or the user may not do this",
+}
+
+
 def code_of(error: BaseException) -> int | None:
     """The server's code, if it sent one."""
     if isinstance(error, OperationFailure):
@@ -60,6 +67,7 @@ def told(error: BaseException) -> str:
     """The error in words of ours, with the server's code."""
     words = next((words for kind, words in _WORDS.items() if isinstance(error, kind)), type(error).__name__)
     code = code_of(error)
+    words = _CODES.get(code or 0, words)
     return f"MongoDB: {words}" + (f" (code {code})" if code is not None else "")
 
 

@@ -21,8 +21,13 @@ _TWICE: Final = "the write was sent twice, and which of them was refused cannot 
 
 
 async def get_record(link: Link, tenant: str, kind: str, record_id: str) -> Record | None:
+    return await link.exact(link.records, lambda records: look_up(records, tenant, kind, record_id))
+
+
+async def look_up(records: Collection, tenant: str, kind: str, record_id: str) -> Record | None:
+    """The same, as exact as a read of this collection is."""
     start = stem(tenant, kind)
-    found = await link.exact(link.records, lambda records: records.find_one({"_id": start + record_id}))
+    found = await records.find_one({"_id": start + record_id})
     return _record(start, found) if found is not None else None
 
 

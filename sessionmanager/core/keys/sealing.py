@@ -16,7 +16,7 @@ from typing import Final, cast
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from sessionmanager.core.keyfiles import KEY_BYTES
+from sessionmanager.core.keys.files import KEY_BYTES
 from sessionmanager.errors import DataCorrupt
 
 if sys.version_info >= (3, 14):
@@ -130,7 +130,7 @@ def _checked(plain: bytes, sha256: str | None) -> bytes:
 def bind(*parts: str | bytes) -> bytes:
     """Additional data of a ciphertext: each part after its length, so that no two lists of parts look alike."""
     raw = [part if isinstance(part, bytes) else part.encode() for part in parts]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in raw)
+    return b"".join([len(part).to_bytes(4, "big") + part for part in raw])
 
 
 def wrap(aead: AESGCM, kek_id: str, aad: bytes, secret: bytes) -> str:

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import pytest
 
-from sessionmanager.core.services.calls import Asked, HttpCalls, NoCalls, read_join
-from sessionmanager.core.services.endpoints import LOOPBACK, Endpoints
-from sessionmanager.core.services.outgoing import Outgoing, Reply
-from sessionmanager.core.services.parts import rules_of
+from sessionmanager.core.outgoing.endpoints import LOOPBACK, Endpoints
+from sessionmanager.core.outgoing.requests import Outgoing, TheirAnswer
+from sessionmanager.core.services.asking import AskByHttp, AskNobody, Invitation, read_join
+from sessionmanager.core.services.assembly import rules_of
 from sessionmanager.core.services.registry import Service
 from sessionmanager.model.service_steps import Answer
 from sessionmanager.model.services import Rules
@@ -20,7 +20,7 @@ from tests.support.sham_service import Sham, sham_service
 
 pytestmark = pytest.mark.contract
 
-ASKED: Final = Asked(Key("acme", "call-1"), "asr", 2, "asr-1", "par_1", 3, "join_x")
+ASKED: Final = Invitation(Key("acme", "call-1"), "asr", 2, "asr-1", "par_1", 3, "join_x")
 AT: Final = "2026-11-21T12:00:00.000Z"
 
 
@@ -44,9 +44,9 @@ def sham() -> Iterator[Sham]:
 
 
 @pytest.fixture
-async def calls() -> AsyncIterator[HttpCalls]:
+async def asking() -> AsyncIterator[AskByHttp]:
     outgoing = Outgoing(Endpoints(LOOPBACK), seconds=0.5)
-    yield HttpCalls(outgoing, lambda key, pid, epoch: f"token of {key.id} {pid} {epoch}")
+    yield AskByHttp(outgoing, lambda key, pid, epoch: f"token of {key.id} {pid} {epoch}")
     await outgoing.aclose()
 
 
@@ -74,11 +74,11 @@ async def calls() -> AsyncIterator[HttpCalls]:
     ],
 )
 def test_an_answer_means_one_thing(status: int, body: bytes, meant: Answer) -> None:
-    assert read_join(Reply(status, body), "asr-1") == meant
+    assert read_join(TheirAnswer(status, body), "asr-1") == meant
 
 
-async def test_a_service_is_told_all_that_it_needs_to_join(calls: HttpCalls, sham: Sham) -> None:
-    assert await calls.join(service(f"{sham.endpoint}/base"), ASKED) == Answer("joined")
+async def test_a_service_is_told_all_that_it_needs_to_join(asking: AskByHttp, sham: Sham) -> None:
+    assert await asking.join(service(f"{sham.endpoint}/base"), ASKED) == Answer("joined")
     (asked,) = sham.asked
     assert (asked.method, asked.path, asked.headers["Idempotency-Key"]) == ("POST", "/base/join-room", "join_x")
     assert asked.body == {
@@ -95,10 +95,10 @@ async def test_a_service_is_told_all_that_it_needs_to_join(calls: HttpCalls, sha
 
 async def test_no_token_is_made_for_an_address_that_is_not_allowed(sham: Sham) -> None:
     outgoing = Outgoing(Endpoints(["10.0.0.0/8"]))
-    calls = HttpCalls(outgoing, lambda key, pid, epoch: "secret")
-    assert await calls.join(service(sham.endpoint), ASKED) == Answer("refused", "not-allowed")
-    assert await calls.health(service(sham.endpoint)) == "not-allowed"
-    assert await calls.join(service("http://user:secret@x"), ASKED) == Answer("refused", "not-allowed")
+    asking = AskByHttp(outgoing, lambda key, pid, epoch: "secret")
+    assert await asking.join(service(sham.endpoint), ASKED) == Answer("refused", "not-allowed")
+    assert await asking.health(service(sham.endpoint)) == "not-allowed"
+    assert await asking.join(service("http://user:secret@x"), ASKED) == Answer("refused", "not-allowed")
     assert sham.asked == []
     await outgoing.aclose()
 
@@ -115,21 +115,21 @@ async def test_no_token_is_made_for_an_address_that_is_not_allowed(sham: Sham) -
     ],
 )
 async def test_health_is_a_good_status_of_the_one_that_was_meant(
-    calls: HttpCalls, sham: Sham, status: int, body: Any, meant: str | None
+    asking: AskByHttp, sham: Sham, status: int, body: Any, meant: str | None
 ) -> None:
     sham.health = (status, body)
-    assert await calls.health(service(sham.endpoint)) == meant
+    assert await asking.health(service(sham.endpoint)) == meant
 
 
-async def test_one_that_never_answers_is_an_answer_in_time(calls: HttpCalls, sham: Sham) -> None:
+async def test_one_that_never_answers_is_an_answer_in_time(asking: AskByHttp, sham: Sham) -> None:
     sham.hangs = True
-    assert await calls.join(service(sham.endpoint), ASKED) == Answer("refused", "timeout")
-    assert await calls.health(service(sham.endpoint)) == "timeout"
+    assert await asking.join(service(sham.endpoint), ASKED) == Answer("refused", "timeout")
+    assert await asking.health(service(sham.endpoint)) == "timeout"
 
 
 async def test_without_a_way_out_whoever_is_asked_cannot_be_told() -> None:
-    assert await NoCalls().join(service("http://x"), ASKED) == Answer("refused", "not-allowed")
-    assert await NoCalls().health(service("http://x")) == "not-allowed"
+    assert await AskNobody().join(service("http://x"), ASKED) == Answer("refused", "not-allowed")
+    assert await AskNobody().health(service("http://x")) == "not-allowed"
 
 
 # -- rules of types
@@ -155,4 +155,4 @@ def test_a_rule_that_says_nothing_stops_the_start(entries: list[str]) -> None:
 
 def test_an_answers_members_of_other_types_say_nothing() -> None:
     body = json.dumps({"service_id": 7, "success": "no"}).encode()
-    assert read_join(Reply(200, body), "asr-1") == Answer("joined")
+    assert read_join(TheirAnswer(200, body), "asr-1") == Answer("joined")

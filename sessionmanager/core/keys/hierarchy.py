@@ -1,4 +1,4 @@
-"""The keys: master key → tenant key → session key. And cursors, which one of them signs.
+"""The keys: master key → tenant key → session key.
 
 The master key is a file. A tenant's key is a record in warm, wrapped by it; a session's key is in the head, wrapped by
 its tenant's, and goes with the tombstone: what it sealed is noise from then on, wherever copies lie (crypto-shredding,
@@ -10,44 +10,28 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from hmac import compare_digest
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
-import msgspec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from sessionmanager.core.keyfiles import KEY_BYTES
-from sessionmanager.core.sealing import (
-    OWNER_BYTES,
-    SessionKey,
-    bind,
-    kek_id_of,
-    open_body,
-    pack,
-    seal_body,
-    unpack,
-    unwrap,
-    wrap,
-)
-from sessionmanager.errors import DataCorrupt, FieldError, Malformed, OutcomeUnknown, RevConflict, TierUnavailable
+from sessionmanager.core.keys.files import KEY_BYTES
+from sessionmanager.core.keys.sealing import OWNER_BYTES, SessionKey, bind, kek_id_of, unwrap, wrap
+from sessionmanager.core.records import RecordForm
+from sessionmanager.errors import DataCorrupt, OutcomeUnknown, RevConflict, TierUnavailable
 from sessionmanager.model.head import KeyRing
 from sessionmanager.model.roles import ALL_TENANTS
 from sessionmanager.tiers.warm.protocol import WarmRecords
 from sessionmanager.words import Key
 
 TENANT_KEYS_MAX: Final = 1024
-CURSOR_CHARS_MAX: Final = 4096
 TENANT_KEY: Final = "tenant-key"
 MASTER_KEY: Final = "master-key"
-_MAC_BYTES: Final = 16
 _TRIES: Final = 4
-_json_encode = msgspec.json.Encoder().encode
-_ring_decode = msgspec.json.Decoder(KeyRing).decode
+_form = RecordForm(KeyRing, "a tenant's stored key")
 
 Purpose = Literal["kek", "cursor", "derived-id", "hot-mac", "api-key", "id"]
 
@@ -162,15 +146,6 @@ class SessionKeys:
             raise DataCorrupt("a body names a key that its session does not have")
         return (await self.tenant(key.tenant)).unwrap(key, key_id, wrapped)
 
-    async def share(self, source: Key, ring: KeyRing, key_id: str, target: Key) -> str:
-        """A key of `source`, wrapped for the ring of `target`, so that a fork can read what its parent sealed.
-
-        Both are of one tenant. Raises as `unwrap` does.
-        """
-        assert source.tenant == target.tenant, "keys never leave their tenant"
-        session_key = await self.unwrap(source, ring, key_id)
-        return (await self.tenant(target.tenant)).wrap(target, session_key)
-
     async def tenant(self, tenant: str) -> TenantKeys:
         """The tenant's keys, made and kept in warm when it has none. One look-up at a time for each tenant."""
         keys = self._tenants.get(tenant)
@@ -184,19 +159,15 @@ class SessionKeys:
         # Shielded: a caller that goes away must not take the keys from the others that wait.
         return await asyncio.shield(loading)
 
-    def forget_tenant(self, tenant: str) -> None:
-        """Drop a tenant's keys from memory."""
-        self._tenants.pop(tenant, None)
-
     async def check_master(self) -> None:
         """Whether this master key is the one that this data was written with; the first one to ask is written down.
 
-        Raises ValueError with what to do, TierUnavailable. Cost: one read of warm, at start.
+        Raises ValueError with what would be right, TierUnavailable. Cost: one read of warm, at start.
         """
         for _ in range(_TRIES):
             record = await self._records.get_record(ALL_TENANTS, MASTER_KEY, "current")
             if record is not None and record.data.decode("latin-1") not in self._masters:
-                raise ValueError("the data was written with another master key: give that one (MASTER_KEY_FILE)")
+                raise ValueError("the key that the data was written with: this is another master key")
             if record is not None and record.data == self._master.id.encode():
                 return
             try:
@@ -221,7 +192,7 @@ class SessionKeys:
                 return self._open(tenant, record.data)
             key_id = "t" + os.urandom(8).hex()
             wrapped = self._master.wrap(bind("tenant-key", self._master.id, tenant, key_id), os.urandom(KEY_BYTES))
-            data = _json_encode(KeyRing(current=key_id, wrapped={key_id: wrapped}))
+            data = _form.encode(KeyRing(current=key_id, wrapped={key_id: wrapped}))
             try:
                 await self._records.put_record(tenant, TENANT_KEY, "ring", data, rev=0)
             except (RevConflict, OutcomeUnknown):
@@ -230,10 +201,7 @@ class SessionKeys:
         raise TierUnavailable("warm", "a tenant's key could not be kept")
 
     def _open(self, tenant: str, data: bytes) -> TenantKeys:
-        try:
-            ring = _ring_decode(data)
-        except msgspec.MsgspecError as error:
-            raise DataCorrupt("a tenant's stored key does not read as one") from error
+        ring = _form.read(data)
         secrets: dict[str, bytes] = {}
         for key_id, wrapped in ring.wrapped.items():
             master = self._masters.get(kek_id_of(wrapped))
@@ -247,51 +215,3 @@ class SessionKeys:
 
 def _owner(key: Key) -> bytes:
     return hashlib.blake2b(key.text.encode(), digest_size=OWNER_BYTES).digest()
-
-
-class CursorCodec:
-    """Where a page ended, as text that only this service can make and that fits only the list it came from."""
-
-    __slots__ = ("_key",)
-
-    def __init__(self, key: bytes) -> None:
-        self._key = key
-
-    def __repr__(self) -> str:
-        return "CursorCodec(***)"
-
-    def encode(self, payload: Sequence[Any] | Mapping[str, Any], *, context: bytes) -> str:
-        """context: whose list and which filter (tenant first); not in the text, but the text holds for it alone."""
-        body = _json_encode(payload)
-        text = urlsafe_b64encode(self._mac(body, context) + body).rstrip(b"=").decode()
-        assert len(text) <= CURSOR_CHARS_MAX, "a cursor that its own reader would refuse"
-        return text
-
-    def decode(self, text: str, *, context: bytes) -> Any:
-        """The payload, as JSON has it (a tuple comes back as a list). Raises Malformed for anything else, all alike."""
-        try:
-            data = urlsafe_b64decode(text + "=" * (-len(text) % 4)) if len(text) <= CURSOR_CHARS_MAX else b""
-        except ValueError:
-            data = b""
-        body = data[_MAC_BYTES:]
-        canonical = urlsafe_b64encode(data).rstrip(b"=") == text.encode("utf-8", "surrogatepass")
-        if not canonical or not compare_digest(data[:_MAC_BYTES], self._mac(body, context)):
-            detail = "not a cursor of this list: use `next_cursor` of the page before, with the same filters"
-            raise Malformed("the cursor does not belong to this list", [FieldError("query/cursor", detail)])
-        return msgspec.json.decode(body)
-
-    def _mac(self, body: bytes, context: bytes) -> bytes:
-        return hashlib.blake2b(bind("cursor", context, body), key=self._key, digest_size=_MAC_BYTES).digest()
-
-
-__all__: Final = [
-    "CursorCodec",
-    "MasterKey",
-    "SessionKey",
-    "SessionKeys",
-    "TenantKeys",
-    "open_body",
-    "pack",
-    "seal_body",
-    "unpack",
-]

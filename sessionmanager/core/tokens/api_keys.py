@@ -21,9 +21,9 @@ from typing import Final, NamedTuple, cast
 import msgspec
 from msgspec import Struct
 
+from sessionmanager.core.records import RecordForm, every_record
 from sessionmanager.errors import (
     Contended,
-    DataCorrupt,
     FieldError,
     Forbidden,
     Invalid,
@@ -46,7 +46,6 @@ KNOWN_MAX: Final = 8_192
 FRESH_SECONDS: Final = 30.0
 GOOD_SECONDS: Final = 3_600.0
 """How long a stream may go on before it is asked again, where the key itself has no end."""
-PAGE: Final = 200
 TRIES: Final = 5
 _SHAPE: Final = re.compile(r"smk_([0-9a-f]{16})([0-9a-f]{16})([0-9a-f]{64})")
 
@@ -81,8 +80,7 @@ class _Known(NamedTuple):
     checked_at: float
 
 
-_encode = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(ApiKey)
+_form = RecordForm(ApiKey, "the record of an API key")
 
 
 class ApiKeys:
@@ -143,20 +141,13 @@ class ApiKeys:
             expires_at=None if ttl_seconds is None else instants.plus(now, ttl_seconds),
         )
         # First in the list of its tenant, then where it is looked for: what is good for anything can be revoked.
-        await self._warm.put_record(tenant, OF_TENANT, key_id, _encode(key), rev=0, expires_at=key.expires_at)
-        await self._warm.put_record(ALL_TENANTS, KIND, key_id, _encode(key), rev=0, expires_at=key.expires_at)
+        await self._warm.put_record(tenant, OF_TENANT, key_id, _form.encode(key), rev=0, expires_at=key.expires_at)
+        await self._warm.put_record(ALL_TENANTS, KIND, key_id, _form.encode(key), rev=0, expires_at=key.expires_at)
         return Made(key, f"{PREFIX}{key_id}{self._tag(key_id)}{secret}")
 
     async def list(self, tenant: str) -> list[ApiKey]:
         """All of a tenant's. Cost: a read of warm for each 200."""
-        keys: list[ApiKey] = []
-        after = ""
-        while True:
-            page = await self._warm.list_records(tenant, OF_TENANT, after=after, limit=PAGE)
-            keys += [_read(record) for record in page]
-            if len(page) < PAGE:
-                return keys
-            after = page[-1].id
+        return [_form.read(record.data) async for record in every_record(self._warm, tenant, OF_TENANT)]
 
     async def revoke(self, tenant: str, key_id: str) -> None:
         """Void at once here, elsewhere within `FRESH_SECONDS`. Raises NotFound: there is none of this tenant.
@@ -227,7 +218,7 @@ class ApiKeys:
     def _check(self, record: Record | None, key_id: str, secret: str) -> _Known | None:
         if record is None:
             return None
-        key = _read(record)
+        key = _form.read(record.data)
         if not hmac.compare_digest(key.secret, _hash(key_id, secret)):
             return None
         until = float("inf") if key.expires_at is None else instants.to_ms(key.expires_at) / 1000
@@ -257,10 +248,3 @@ def _digest(text: str) -> bytes:
 
 def _hash(key_id: str, secret: str) -> str:
     return hashlib.sha256(f"{key_id}/{secret}".encode()).hexdigest()
-
-
-def _read(record: Record) -> ApiKey:
-    try:
-        return _decoder.decode(record.data)
-    except msgspec.MsgspecError as error:
-        raise DataCorrupt("the record of an API key does not read as one") from error

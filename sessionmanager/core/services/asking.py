@@ -3,7 +3,7 @@
     POST {endpoint}/join-room   200 joined · 202 will come (its first heartbeat says that it has) · else refused
     GET  {endpoint}/health      2xx fine · else missed
 
-A service that answers under another id than the one it was registered with is not the one that was asked.
+A service that answers under another id than the one it was registered with is not the one that was invitation.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 from msgspec import Struct
 
+from sessionmanager.core.outgoing.endpoints import NotAllowed, parse
+from sessionmanager.core.outgoing.requests import CallFailed, Outgoing, TheirAnswer
 from sessionmanager.core.rooms.access import RoomTokens
-from sessionmanager.core.services.endpoints import NotAllowed, parse
-from sessionmanager.core.services.outgoing import CallFailed, Outgoing, Reply
 from sessionmanager.core.services.registry import Service
 from sessionmanager.model.service_steps import Answer
 from sessionmanager.words import Key
@@ -26,7 +26,7 @@ _LATER: Final = ("accepted", "joining", "pending")
 _encode = msgspec.json.Encoder().encode
 
 
-class Asked(NamedTuple):
+class Invitation(NamedTuple):
     """Who is asked into which session. pid, epoch: the participant that the token speaks for. name: of this request,
     the same however often it is sent. room: whether the session has one."""
 
@@ -40,10 +40,10 @@ class Asked(NamedTuple):
     room: bool = False
 
 
-class Calls(Protocol):
+class Asking(Protocol):
     """How services are reached."""
 
-    async def join(self, service: Service, asked: Asked) -> Answer:
+    async def join(self, service: Service, invitation: Invitation) -> Answer:
         """Ask a service to join; whatever happens is an answer."""
         ...
 
@@ -52,10 +52,10 @@ class Calls(Protocol):
         ...
 
 
-class NoCalls:
+class AskNobody:
     """Where nothing may be sent: whoever is asked cannot be told."""
 
-    async def join(self, service: Service, asked: Asked) -> Answer:
+    async def join(self, service: Service, invitation: Invitation) -> Answer:
         return Answer("refused", "not-allowed")
 
     async def health(self, service: Service) -> str | None:
@@ -73,7 +73,7 @@ class _Said(Struct, frozen=True):
 _said = msgspec.json.Decoder(_Said)
 
 
-class HttpCalls:
+class AskByHttp:
     """Over HTTP. mint: makes the token of a participant; None = tokens come from elsewhere. rooms: makes those that let
     it into a room; None = there are no rooms."""
 
@@ -84,29 +84,29 @@ class HttpCalls:
         self._mint = mint
         self._rooms = rooms
 
-    async def join(self, service: Service, asked: Asked) -> Answer:
+    async def join(self, service: Service, invitation: Invitation) -> Answer:
         """Tokens are made for this request and kept nowhere. The endpoint is checked before they are sent."""
         access = None
-        if self._rooms is not None and asked.room:
-            access = self._rooms.mint(asked.key, asked.pid, asked.service, "service", asked.type)
+        if self._rooms is not None and invitation.room:
+            access = self._rooms.mint(invitation.key, invitation.pid, invitation.service, "service", invitation.type)
         body = {
-            "session_id": asked.key.id,
-            "room_name": asked.key.id if access is None else access.room,
-            "service_id": asked.service,
-            "type": asked.type,
-            "participant_id": asked.pid,
-            "token": self._mint(asked.key, asked.pid, asked.epoch),
+            "session_id": invitation.key.id,
+            "room_name": invitation.key.id if access is None else access.room,
+            "service_id": invitation.service,
+            "type": invitation.type,
+            "participant_id": invitation.pid,
+            "token": self._mint(invitation.key, invitation.pid, invitation.epoch),
             "livekit_url": access and access.url,
             "access_token": access and access.token,
         }
-        headers = {"Idempotency-Key": asked.name}
+        headers = {"Idempotency-Key": invitation.name}
         try:
             reply = await self._outgoing.send(
                 "POST", parse(service.endpoint), "/join-room", body=_encode(body), headers=headers
             )
         except (CallFailed, NotAllowed) as error:
             return Answer("refused", error.reason if isinstance(error, CallFailed) else "not-allowed")
-        return read_join(reply, asked.service)
+        return read_join(reply, invitation.service)
 
     async def health(self, service: Service) -> str | None:
         try:
@@ -119,7 +119,7 @@ class HttpCalls:
         return IDENTITY if said.service_id not in (None, service.id) else None
 
 
-def read_join(reply: Reply, service: str) -> Answer:
+def read_join(reply: TheirAnswer, service: str) -> Answer:
     """What an answer to `join-room` means."""
     if not reply.is_fine:
         return Answer("refused", f"status-{reply.status}")
@@ -132,7 +132,7 @@ def read_join(reply: Reply, service: str) -> Answer:
     return Answer("accepted" if later else "joined")
 
 
-def _read(reply: Reply) -> _Said:
+def _read(reply: TheirAnswer) -> _Said:
     """What the answer says; one that is no JSON object, or whose members are of other types, says nothing."""
     try:
         return _said.decode(reply.body)

@@ -47,10 +47,10 @@ def read_key_file(path: Path) -> bytes:
         status = os.fstat(file.fileno())
         data = file.read(_FILE_BYTES_MAX + 1)
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{path} is not a plain file")
+        raise ValueError(f"a plain file, which {path} is not")
     if status.st_mode & (stat.S_IWGRP | stat.S_IRWXO):
         raise ValueError(
-            f"{path} is open to others: allow at most its owner to write and its group to read (0600, 0440)"
+            f"a file that at most its owner may write and its group read (0600, 0440); {path} is open to others"
         )
     key = data
     if len(data) != KEY_BYTES:
@@ -61,7 +61,7 @@ def read_key_file(path: Path) -> bytes:
             key = b""
     if len(key) != KEY_BYTES or len(set(key)) < _DISTINCT_BYTES_MIN:
         raise ValueError(
-            f"{path} does not hold a key of {KEY_BYTES} random bytes, raw or as {2 * KEY_BYTES} hex digits"
+            f"a key of {KEY_BYTES} random bytes, raw or as {2 * KEY_BYTES} hex digits, which {path} does not hold"
         )
     return key
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import httpx2
 
-from sessionmanager.core.services.endpoints import Endpoint, Endpoints, NotAllowed
+from sessionmanager.core.outgoing.endpoints import Endpoint, Endpoints, NotAllowed
 from sessionmanager.tracing.spans import span, told_headers
 
 CALL_SECONDS: Final = 10.0
@@ -42,7 +43,7 @@ class CallFailed(Exception):
         self.status = status
 
 
-class Reply(NamedTuple):
+class TheirAnswer(NamedTuple):
     """An answer, whatever its status. retry_after: the header of that name, as it came."""
 
     status: int
@@ -90,7 +91,7 @@ class Outgoing:
         *,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Reply:
+    ) -> TheirAnswer:
         """Send one request to a path below the endpoint. Raises CallFailed."""
         try:
             async with self._at_once, asyncio.timeout(self._seconds):
@@ -112,7 +113,7 @@ class Outgoing:
         path: str,
         body: bytes | None,
         headers: Mapping[str, str],
-    ) -> Reply:
+    ) -> TheirAnswer:
         host = f"[{address}]" if ":" in address else address
         url = f"{endpoint.scheme}://{host}:{endpoint.port}{endpoint.path}{path}"
         given = {"Host": endpoint.authority, "Accept": "application/json", "Accept-Encoding": "identity", **headers}
@@ -131,7 +132,7 @@ class Outgoing:
                 taken += piece
                 if len(taken) > ANSWER_BYTES_MAX:
                     raise CallFailed("too-large", response.status_code)
-            return Reply(response.status_code, bytes(taken), response.headers.get("retry-after"))
+            return TheirAnswer(response.status_code, bytes(taken), response.headers.get("retry-after"))
 
     def _client(self, scheme: str) -> httpx2.AsyncClient:
         """Made when it is first needed: where no service ever registers, no certificates are read.
@@ -147,6 +148,8 @@ class Outgoing:
                 trust_env=False,
                 timeout=self._seconds,
                 limits=httpx2.Limits(max_connections=AT_ONCE_MAX, max_keepalive_connections=kept),
+                # Plain HTTP trusts nobody over TLS, and reads no certificates.
+                verify=scheme == "https" or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
             )
         return client
 

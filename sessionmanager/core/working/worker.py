@@ -7,36 +7,30 @@ whoever comes next goes on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 import structlog
 from msgspec.structs import replace
 
 from sessionmanager.core.build import Amendment
-from sessionmanager.core.calls.registry import CallRegistry
-from sessionmanager.core.caps import HourlyCap
-from sessionmanager.core.command import Command, Decided, Who
 from sessionmanager.core.ledger import Ledger
-from sessionmanager.core.moves.archive import Archiver
-from sessionmanager.core.moves.collect import Collector
-from sessionmanager.core.moves.erase import Eraser
-from sessionmanager.core.moves.offload import Offloader
-from sessionmanager.core.moves.seal import Sealer
-from sessionmanager.core.participants import Participants
-from sessionmanager.core.rooms.rooms import Rooms
 from sessionmanager.core.tenancy.overdue import Overdue
 from sessionmanager.core.tenancy.tenants import Tenants
-from sessionmanager.errors import Erased, NotFound, SessionManagerError
-from sessionmanager.model import decide, instants
+from sessionmanager.core.working.caps import HourlyCap
+from sessionmanager.core.working.works import Works
+from sessionmanager.errors import DataCorrupt, Erased, NotFound, SessionManagerError
+from sessionmanager.model import instants
 from sessionmanager.model.codec import Stored
-from sessionmanager.model.head import Head
-from sessionmanager.model.timers import Policy, due_now
+from sessionmanager.model.timers import due_now
 from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.tracing.spans import span
 from sessionmanager.words import Instant, Key
 
-SYSTEM: Final = Who("system:worker")
+POLL_SECONDS: Final = 1.0
+"""The longest time between two looks at what is due."""
+COUNT_MS: Final = 10_000
+"""Between two counts of sessions and calls, for metrics and the hourly cap."""
 DUE_PAGE: Final = 64
 AT_ONCE_MAX: Final = 4
 NUDGES_MAX: Final = 10_000
@@ -44,7 +38,7 @@ PUT_OFF_MAX: Final = 10_000
 PUT_OFF_SECONDS: Final = 1.0
 PUT_OFF_SECONDS_MAX: Final = 60.0
 SWEEP_PAGE: Final = 1_000
-"""What is forgotten in one turn; turns are at most `poll_seconds` apart."""
+"""What is forgotten in one turn; turns are at most `POLL_SECONDS` apart."""
 
 log = structlog.get_logger()
 
@@ -58,62 +52,6 @@ class WorkEvents(Protocol):
     def calls(self, counts: Mapping[str, int]) -> None: ...
 
 
-class Moves:
-    """Everything that a session can be owed, by the name of its timer."""
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        sealer: Sealer,
-        offloader: Offloader,
-        collector: Collector,
-        archiver: Archiver,
-        eraser: Eraser,
-        participants: Participants,
-        services: Callable[[Key], Awaitable[object]],
-        calls: CallRegistry,
-        rooms: Rooms,
-        policy: Policy,
-        policy_of: Callable[[str], Policy],
-    ) -> None:
-        self._ledger = ledger
-        self._policy_of = policy_of
-        self._eraser = eraser
-        self._rooms = rooms
-        self.table: Mapping[str, Callable[[Key], Awaitable[object]]] = {
-            "seal": lambda key: sealer.run(ledger, collector, key),
-            "offload": lambda key: offloader.run(key, keep=policy.warm_segments_kept),
-            "finish": collector.finish,
-            "archive": archiver.run,
-            "suspend": self._suspend,
-            "lease": lambda key: participants.expire(key, SYSTEM),
-            "services": services,
-            "calls": lambda key: calls.end_silent(key, SYSTEM),
-            "rooms": rooms.run,
-            "expire": self._expire,
-            "erase": self._erase,
-        }
-
-    async def _suspend(self, key: Key) -> None:
-        """Suspend for idleness, decided again on the newest head: whoever spoke meanwhile is not put to sleep."""
-
-        def decided(head: Head, known: Mapping[str, int], now: Instant) -> Decided:
-            if "suspend" not in due_now(head, "warm", self._policy_of(key.tenant), now):
-                return Decided(())
-            return Decided(decide.transition(head, "suspend", reason="idle"))
-
-        await self._ledger.commit(key, SYSTEM, Command("suspend", decided), None)
-        await self._ledger.forget(key)
-
-    async def _erase(self, key: Key) -> None:
-        """What is kept here first: that a room cannot be closed holds no erasure up."""
-        await self._eraser.finish(key)
-        await self._rooms.erased(key)
-
-    async def _expire(self, key: Key) -> bool:
-        return await self._eraser.expire(key, SYSTEM) is not None
-
-
 class Worker:
     """One loop; `run` ends when `stop` is set, after the work under way."""
 
@@ -121,25 +59,21 @@ class Worker:
         self,
         warm: Warm,
         ledger: Ledger,
-        moves: Moves,
+        works: Works,
         tenants: Tenants,
         cap: HourlyCap,
         events: WorkEvents,
         *,
-        poll_seconds: float = 1.0,
         sweep_seconds: float = 300.0,
-        count_seconds: float = 10.0,
     ) -> None:
         self._warm = warm
         self._ledger = ledger
-        self._moves = moves
+        self._works = works
         self._tenants = tenants
         self._cap = cap
         self._overdue = Overdue(warm, tenants)
         self._events = events
-        self._poll_seconds = poll_seconds
         self._sweep_ms = round(sweep_seconds * 1000)
-        self._count_ms = round(count_seconds * 1000)
         self._swept_at = 0
         self._counted_at = 0
         self._sweeping = False
@@ -147,6 +81,7 @@ class Worker:
         # A dict, not a set: the order of a set of texts is another one in each process, and a seed must replay.
         self._nudged: dict[Key, None] = {}
         self._put_off: dict[Key, tuple[float, Instant]] = {}
+        self._doing: dict[Key, str] = {}
         self._wake = asyncio.Event()
 
     def nudge(self, key: Key) -> None:
@@ -166,7 +101,7 @@ class Worker:
             while not stop.is_set():
                 await self.turn(stop)
                 wake = asyncio.ensure_future(self._wake.wait())
-                await asyncio.wait({halt, wake}, timeout=self._poll_seconds, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({halt, wake}, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 wake.cancel()
         finally:
             halt.cancel()
@@ -210,14 +145,23 @@ class Worker:
         except (NotFound, Erased):
             self._put_off.pop(key, None)
         except SessionManagerError as error:
+            if isinstance(error, DataCorrupt) and key not in self._put_off:
+                work, detail = self._work_of(key), error.detail
+                log.error("worker.corrupt", tenant=key.tenant, session=key.id, work=work, detail=detail)
             self._put_off_longer(key)
-            self._events.worked("attend", type(error).__name__)
+            self._events.worked(self._work_of(key), type(error).__name__)
         except Exception:
             self._put_off_longer(key)
-            self._events.worked("attend", "internal")
-            log.exception("worker.failed")
+            self._events.worked(self._work_of(key), "internal")
+            log.exception("worker.failed", work=self._work_of(key))
         else:
             self._put_off.pop(key, None)
+        finally:
+            self._doing.pop(key, None)
+
+    def _work_of(self, key: Key) -> str:
+        """What was being done for a session; `attend`: it was only looked at."""
+        return self._doing.get(key, "attend")
 
     def _put_off_longer(self, key: Key) -> None:
         seconds = min(self._put_off.get(key, (PUT_OFF_SECONDS / 2, ""))[0] * 2, PUT_OFF_SECONDS_MAX)
@@ -245,7 +189,9 @@ class Worker:
             await self._ledger.amend(key, _renew)
 
     async def _do(self, work: str, key: Key) -> object:
-        done = await self._moves.table[work](key)
+        self._doing[key] = work
+        done = await self._works[work](key)
+        del self._doing[key]
         self._events.worked(work, "done")
         return done
 
@@ -275,7 +221,7 @@ class Worker:
         if self._sweeping:
             # One batch a turn until there is no more: as many as ever came since the last time go, and no turn lasts.
             self._sweeping = await self._warm.sweep(now, SWEEP_PAGE) >= SWEEP_PAGE
-        if now_ms - self._counted_at >= self._count_ms:
+        if now_ms - self._counted_at >= COUNT_MS:
             self._counted_at = now_ms
             counts = await self._warm.counts(None)
             self._cap.sessions = sum(counts.values())

@@ -1,4 +1,4 @@
-"""The parts that have to do with services, put together."""
+"""What has to do with services, put together."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple
 
 from sessionmanager.core.ledger import Ledger
+from sessionmanager.core.outgoing.endpoints import Endpoint, Endpoints, NotAllowed
+from sessionmanager.core.outgoing.requests import Outgoing
 from sessionmanager.core.rooms.access import RoomTokens
-from sessionmanager.core.services.calls import Calls, HttpCalls, NoCalls
-from sessionmanager.core.services.endpoints import Endpoint, Endpoints, NotAllowed
+from sessionmanager.core.services.asking import AskByHttp, Asking, AskNobody
 from sessionmanager.core.services.monitor import POLL_SECONDS, Monitor
-from sessionmanager.core.services.outgoing import Outgoing
-from sessionmanager.core.services.registry import Registry, Times
+from sessionmanager.core.services.registry import ServiceRegistry, Times
 from sessionmanager.core.services.seating import Seating
-from sessionmanager.core.tokens import TokenMinter
+from sessionmanager.core.tokens.minting import TokenMinter
 from sessionmanager.model.head import Head
 from sessionmanager.model.services import Rules, ServiceRules
 from sessionmanager.tiers.warm.protocol import Warm
@@ -60,7 +60,7 @@ def rules_of(entries: Sequence[str], others: Rules) -> ServiceRules:
 class Outside(NamedTuple):
     """How services are reached. check: whether requests may go to an endpoint; raises NotAllowed, CallFailed."""
 
-    calls: Calls = NoCalls()
+    asking: Asking = AskNobody()
     check: Check = check_nothing
 
 
@@ -75,7 +75,7 @@ def outside_of(listed: Sequence[str], tokens: TokenMinter, rooms: RoomTokens | N
         minted = tokens.bound(key, pid, epoch, ttl_seconds=TOKEN_SECONDS)
         return minted.token if minted is not None else None
 
-    return Outside(HttpCalls(outgoing, mint, rooms), outgoing.check), outgoing
+    return Outside(AskByHttp(outgoing, mint, rooms), outgoing.check), outgoing
 
 
 class ServiceSettings(NamedTuple):
@@ -92,7 +92,7 @@ async def _nothing(key: Key, head: Head) -> None:
 class Services(NamedTuple):
     """What others use."""
 
-    registry: Registry
+    registry: ServiceRegistry
     seating: Seating
     monitor: Monitor
     check: Check
@@ -107,11 +107,11 @@ def build_services(
     new_pid: Callable[[], str],
     prepare: Callable[[Key, Head], Awaitable[object]] | None = None,
 ) -> Services:
-    """The parts over an open warm tier. prepare: has a session's room opened before somebody is asked into it."""
-    registry = Registry(warm, settings.times)
+    """All of it over an open warm tier. prepare: has a session's room opened before somebody is asked into it."""
+    registry = ServiceRegistry(warm, settings.times)
     seating = Seating(
-        ledger, registry, outside.calls, client_seconds=client_seconds, new_pid=new_pid, prepare=prepare or _nothing
+        ledger, registry, outside.asking, client_seconds=client_seconds, new_pid=new_pid, prepare=prepare or _nothing
     )
     poll_seconds = min(POLL_SECONDS, settings.times.health / 2)
-    monitor = Monitor(warm, registry, seating, outside.calls, poll_seconds=poll_seconds)
+    monitor = Monitor(warm, registry, seating, outside.asking, poll_seconds=poll_seconds)
     return Services(registry, seating, monitor, outside.check)

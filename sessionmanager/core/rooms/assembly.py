@@ -36,7 +36,7 @@ def open_livekit(
     token_seconds: int,
     observer: Observer,
 ) -> AtLiveKit:
-    """The parts for one LiveKit. Nothing is asked of it yet. Needs a running loop. Cost: a third of a second, once, for
+    """All of it for one LiveKit. Nothing is asked of it yet. Needs a running loop. Cost: a third of a second, once, for
     the import of its library."""
     return AtLiveKit(
         LiveKit(url, key, secret, limits=limits, timeout_seconds=timeout_seconds, observer=observer),

@@ -1,4 +1,4 @@
-"""What the parts of webhooks share: bounds, what metrics hear, and how a record is put where an answer may be lost."""
+"""What all of webhooks share: bounds, what metrics hear, and how a record is put where an answer may be lost."""
 
 from __future__ import annotations
 
