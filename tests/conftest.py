@@ -10,23 +10,34 @@ from typing import Literal, cast
 
 import pytest
 import structlog
+from hypothesis import settings
 
 Profile = Literal["quick", "full"]
+EXAMPLES = {"quick": 40, "full": 300}
+"""Of a property that says nothing else, what Hypothesis tries."""
 SECURITY = re.compile(
     r"auth|forged|jwks|roles|revocation|keys|sealing|tokens?\b|token_|secret|credential|tls|bad_|strictjson|security"
     r"|signature|endpoints|destinations"
 )
-KINDS = frozenset({"unit", "contract", "server", "fault", "slow"})
+KINDS = ("fault", "slow", "server", "contract", "unit")
+"""In this order the workers of a run take files, the longest first: at its end none waits for another's."""
 
 # Contract suites and helpers hold asserts too; rewritten, a failed one shows both sides.
 pytest.register_assert_rewrite("tests.contracts", "tests.support")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Stop before the first test if TEST_PROFILE is not one of the profiles."""
+    """Stop before the first test if TEST_PROFILE is not one of the profiles; the quick one leaves tests out."""
+    # Imported here, so that its asserts are rewritten.
+    from tests.support.left_out import LeftOut
+
     value = os.environ.get("TEST_PROFILE", "quick")
-    if value not in ("quick", "full"):
+    if value not in EXAMPLES:
         raise pytest.UsageError(f"TEST_PROFILE is {value!r}; allowed: quick, full")
+    settings.register_profile(value, settings(), max_examples=EXAMPLES[value])
+    settings.load_profile(value)
+    if value == "quick":
+        config.pluginmanager.register(LeftOut(), "left-out")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -39,7 +50,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def profile() -> Profile:
-    """How much to do: `quick` for a bounded share in about two minutes, `full` for everything."""
+    """How many rounds to do: `quick` for a bounded share, `full` for all. Who asks is named where it is a share."""
     return cast("Profile", os.environ.get("TEST_PROFILE", "quick"))
 
 
@@ -59,9 +70,17 @@ def _own_logging() -> Generator[None]:
         structlog.reset_defaults()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Words that others use for the same: by kind, by folder, and for what guards the door by the file's name."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Words that others use for the same: by kind, by folder, and for what guards the door by the file's name.
+
+    A campaign of seeds (`slow`) goes through the same lines thousands of times, at twice the time where they are
+    counted: what it covers, shorter tests cover.
+    """
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: [item.get_closest_marker(kind) is None for kind in KINDS])
     for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker("no_cover")
         folder, name = item.path.parent.name, item.path.name
         if item.get_closest_marker("server"):
             item.add_marker("integration")
@@ -84,7 +103,7 @@ def pytest_make_collect_report(
     report = yield
     # Without a result: a file that --last-failed leaves out.
     if isinstance(collector, pytest.Module) and report.passed and report.result:
-        kinds = sorted({mark.name for mark in collector.own_markers} & KINDS)
+        kinds = sorted({mark.name for mark in collector.own_markers} & set(KINDS))
         if len(kinds) != 1:
             report.outcome, report.result = "failed", []
             report.longrepr = (

@@ -22,11 +22,6 @@ def service() -> Iterator[Served]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def admin(service: Served) -> Caller:
-    return service.admin
-
-
 def put(caller: Caller, path: str, data: bytes, media: str | None = "audio/l16; rate=16000", **more: str) -> int:
     headers = {} if media is None else {"Content-Type": media}
     return caller.request("PUT", path, content=data, headers=headers, **more).status_code

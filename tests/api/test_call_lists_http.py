@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,16 +15,10 @@ from sessionmanager.model import instants
 from sessionmanager.tiers.warm.protocol import CallPage, CallQuery
 from sessionmanager.tiers.warm.sqlite import SqliteWarm
 from tests.support.gateways import ANNA, DESK, ended, opened
-from tests.support.server import Served, problem, served
+from tests.support.server import Served, problem
 from tests.support.streams import asgi_stream
 
 pytestmark = pytest.mark.contract
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Served]:
-    with served() as running:
-        yield running
 
 
 # -- lists, look-ups, erasure

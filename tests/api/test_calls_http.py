@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.support.gateways import ANNA, DESK, ended, events, opened, told
-from tests.support.server import Caller, Served, problem, served
+from tests.support.server import Caller, Served, problem
 
 pytestmark = pytest.mark.contract
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Served]:
-    with served() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def admin(service: Served) -> Caller:
-    return service.admin
 
 
 # -- opening

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionmanager.api.conditional import (
-    VERSION_MAX,
     body_hash,
     etag,
     idempotency_key,
@@ -19,12 +18,13 @@ from sessionmanager.api.conditional import (
     min_version,
 )
 from sessionmanager.errors import Malformed
+from sessionmanager.words import INTEGER_MAX
 
 pytestmark = pytest.mark.unit
 
 
 def test_the_tag_of_a_version_matches_that_version_alone() -> None:
-    for version in (0, 7, VERSION_MAX):
+    for version in (0, 7, INTEGER_MAX):
         versions = if_match(etag(version).decode())
         assert versions == frozenset({version})
         assert matches(versions, version)
@@ -93,8 +93,8 @@ def test_a_header_that_is_not_sent_is_none() -> None:
 
 def test_min_version_is_an_integer_that_a_double_holds() -> None:
     assert min_version("0") == 0
-    assert min_version(f" {VERSION_MAX} ") == VERSION_MAX
-    for value in ("", "-1", "+1", "1.0", "v1", "٣", str(VERSION_MAX + 1), "9" * 5000, "1 2"):
+    assert min_version(f" {INTEGER_MAX} ") == INTEGER_MAX
+    for value in ("", "-1", "+1", "1.0", "v1", "٣", str(INTEGER_MAX + 1), "9" * 5000, "1 2"):
         with pytest.raises(Malformed) as caught:
             min_version(value)
         assert caught.value.errors[0].pointer == "header/Min-Version"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from msgspec.structs import replace
 
 from sessionmanager.core.context import CALLS_LOOKED_AT_MAX, EXTRA_LINES, FIRST_LINES, PAGES_MAX, Contexts
 from sessionmanager.core.history import Lines, Range
@@ -33,11 +34,6 @@ FAR = EXTRA_LINES + 30
 def service() -> Iterator[Served]:
     with served(**TINY) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def admin(service: Served) -> Caller:
-    return service.admin
 
 
 def window(caller: Caller, session: str, family: str = "openai", **query: Any) -> dict[str, Any]:
@@ -286,7 +282,7 @@ def test_a_copy_that_warm_cannot_confirm_is_shown_and_nothing_is_looked_for_behi
     reads = Counting(service.service.core.reads)
     contexts = Contexts(reads)
     view = service.run(service.service.core.reads.view(Key(TENANT, "stale"), lines=10))
-    found = service.run(contexts.of_view(Key(TENANT, "stale"), view._replace(age_seconds=3), Asked("raw", 5, 1_000)))
+    found = service.run(contexts.of_view(Key(TENANT, "stale"), replace(view, age_seconds=3), Asked("raw", 5, 1_000)))
     assert (reads.pages, len(found.window.seqs)) == (0, 5)
 
 

@@ -36,11 +36,6 @@ def service() -> Iterator[Served]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def admin(service: Served) -> Caller:
-    return service.admin
-
-
 def append(caller: Caller, session_id: str, *entries: dict[str, Any], **more: Any) -> httpx2.Response:
     return caller.post(f"/sessions/{session_id}/entries", {"entries": list(entries)}, **more)
 

@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from sessionmanager.api.protocol import ServerBounds
+from sessionmanager.api.serving.protocol import ServerBounds
 from tests.conftest import Profile
 from tests.support.feeds import until
 from tests.support.live import live
@@ -51,7 +51,7 @@ async def append(http: httpx2.AsyncClient, session: str, text: str) -> None:
 def test_readers_whose_connections_are_cut_miss_and_repeat_nothing_while_others_write(
     process: Process, profile: Profile
 ) -> None:
-    cuts, rng = {"quick": 60, "full": 1_000}[profile], random.Random(11)
+    cuts, rng = {"quick": 25, "full": 1_000}[profile], random.Random(11)
 
     async def read(http: httpx2.AsyncClient, session: str, stop: asyncio.Event) -> None:
         got: list[int] = []

@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from sessionmanager.api.auth import Refused, Verifier
-from sessionmanager.api.jwks import Jwks
+from sessionmanager.api.identity.claims import Refused
+from sessionmanager.api.identity.jwks import Jwks
+from sessionmanager.api.identity.verifier import Verifier
 from tests.support.forge import AUDIENCE, ISSUER, NOW, Sign, claims, hs, token
 
 pytestmark = pytest.mark.unit
@@ -158,7 +159,7 @@ async def test_a_token_forged_against_public_keys_is_refused(name: str) -> None:
     judge, keys, asked = by_jwks(RSA_JWK, EC_JWK, ED_JWK)
     with pytest.raises(Refused) as caught:
         await judge.verify(FORGED_ASYMMETRIC[name])
-    assert (str(caught.value), judge.recall(FORGED_ASYMMETRIC[name])) == ("A valid token is needed", None)
+    assert (str(caught.value), judge.recall(FORGED_ASYMMETRIC[name])) == (Refused.advice, None)
     assert {str(request.url) for request in asked} <= {URL}, "a token sent us elsewhere"
     assert len(asked) <= 1
     await keys.aclose()

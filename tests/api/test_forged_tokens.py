@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from sessionmanager.api.auth import Refused, Verifier
+from sessionmanager.api.identity.claims import Refused
+from sessionmanager.api.identity.verifier import Verifier
 from tests.support.forge import AUDIENCE, ISSUER, NOW, SECRET, claims, head, token
 from tests.support.forgeries import FORGED, GENERATORS, REASONS
 
@@ -55,7 +56,7 @@ async def refuse(judge: Verifier, text: str) -> str:
         assert judge.recall(text) is None
         with pytest.raises(Refused) as caught:
             await judge.verify(text)
-        assert (str(caught.value), caught.value.members()) == ("A valid token is needed", {})
+        assert (str(caught.value), caught.value.members()) == (Refused.advice, {})
     return caught.value.reason
 
 

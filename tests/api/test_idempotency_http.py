@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import httpx2
 import pytest
 
-from tests.support.server import Caller, Served, gather, pointers, problem, served
+from tests.support.server import Caller, Served, gather, pointers, problem
 
 pytestmark = pytest.mark.contract
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Served]:
-    with served() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def admin(service: Served) -> Caller:
-    return service.admin
 
 
 def test_a_repeated_create_answers_with_the_session_of_the_first(admin: Caller) -> None:

@@ -6,7 +6,7 @@ The cases are held to the route table: a write route without one fails here.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, cast
 
 import httpx2
@@ -37,7 +37,7 @@ class Case(NamedTuple):
 
     In paths and bodies `{p1}` and `{p2}` stand for the ids of participants that `prepare` made. meanwhile: what happens
     between the request and its repeat, after which the same request without a key would do something else, or fail.
-    bytes_same: the repeat answers the very bytes of the first. settings: what the service needs for it.
+    bytes_same: the repeat answers the very bytes of the first. rooms: whether the service knows of a LiveKit.
     """
 
     path: str
@@ -47,7 +47,7 @@ class Case(NamedTuple):
     other_path: str | None = None
     other_body: Any = None
     bytes_same: bool = True
-    settings: Mapping[str, str] = {}
+    rooms: bool = False
 
 
 def talk(caller: Caller) -> object:
@@ -166,7 +166,7 @@ CASES: Final = {
     "DELETE /sessions/{id}/floor": Case("/sessions/s/floor?participant={p1}", None, with_floor, talk,
                                         other_path="/sessions/s/floor?participant={p2}", bytes_same=False),
     "POST /sessions/{id}/room": Case("/sessions/s/room", {}, begin, talk, other_body={"sync_enabled": False},
-                                     bytes_same=False, settings=NO_LIVEKIT),
+                                     bytes_same=False, rooms=True),
     "PUT /sessions/{id}/attachments/{name}": Case("/sessions/s/attachments/a", "x", begin, end, other_body="y"),
     "DELETE /sessions/{id}/attachments/{name}": Case("/sessions/s/attachments/a", None, with_bytes, talk,
                                                      other_path="/sessions/s/attachments/b"),
@@ -214,8 +214,20 @@ CASES: Final = {
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Served]:
-    with served() as running:
+    with served(webhook_networks="127.0.0.0/8") as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def with_rooms() -> Iterator[Served]:
+    with served(**NO_LIVEKIT) as running:
+        yield running
+
+
+def caller_of(name: str, case: Case, service: Served, with_rooms: Served) -> Caller:
+    """Somebody of a tenant that no other case uses."""
+    tenant = "here" if "{tenant}" in name else f"case-{list(CASES).index(name)}"
+    return (with_rooms if case.rooms else service).caller(tenant=tenant)
 
 
 def table(service: Served) -> set[str]:
@@ -251,30 +263,31 @@ def version_of(caller: Caller) -> object:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_repeat_gets_the_first_answer_does_nothing_and_another_request_is_refused(name: str) -> None:
+def test_a_repeat_gets_the_first_answer_does_nothing_and_another_request_is_refused(
+    service: Served, with_rooms: Served, name: str
+) -> None:
     case = CASES[name]
     method = name.partition(" ")[0]
-    with served(webhook_networks="127.0.0.0/8", **case.settings) as service:
-        caller = service.caller(tenant="here")
-        ids = case.prepare(caller)
-        first = ask(caller, ids, method, case.path, case.body, "k")
-        assert first.status_code < 300, first.text
-        assert "idempotency-replayed" not in first.headers
-        case.meanwhile(caller)
-        before = version_of(caller)
-        again = ask(caller, ids, method, case.path, case.body, "k")
-        assert again.status_code == first.status_code, again.text
-        assert again.headers.get("idempotency-replayed") == "true"
-        for header in ("etag", "location"):
-            assert again.headers.get(header) == first.headers.get(header)
-        if case.bytes_same:
-            assert again.content == first.content
-        assert version_of(caller) == before, "the repeat did something"
-        other = ask(caller, ids, method, case.other_path or case.path, case.other_body or case.body, "k")
-        if case.other_body == {} and case.body is None:
-            other = ask(caller, ids, method, case.path, b"{}", "k")
-        problem(other, 422, "key-reused")
-        assert version_of(caller) == before
+    caller = caller_of(name, case, service, with_rooms)
+    ids = case.prepare(caller)
+    first = ask(caller, ids, method, case.path, case.body, "k")
+    assert first.status_code < 300, first.text
+    assert "idempotency-replayed" not in first.headers
+    case.meanwhile(caller)
+    before = version_of(caller)
+    again = ask(caller, ids, method, case.path, case.body, "k")
+    assert again.status_code == first.status_code, again.text
+    assert again.headers.get("idempotency-replayed") == "true"
+    for header in ("etag", "location"):
+        assert again.headers.get(header) == first.headers.get(header)
+    if case.bytes_same:
+        assert again.content == first.content
+    assert version_of(caller) == before, "the repeat did something"
+    other = ask(caller, ids, method, case.other_path or case.path, case.other_body or case.body, "k")
+    if case.other_body == {} and case.body is None:
+        other = ask(caller, ids, method, case.path, b"{}", "k")
+    problem(other, 422, "key-reused")
+    assert version_of(caller) == before
 
 
 # -- what each repeat must not undo, or do twice

@@ -20,11 +20,6 @@ def service() -> Iterator[Served]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def admin(service: Served) -> Caller:
-    return service.admin
-
-
 MOVES = ("suspend", "activate", "end", "fail", "resume", "append")
 WAYS: dict[str, tuple[str, ...]] = {
     "initiated": (),

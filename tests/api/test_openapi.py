@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import jsonschema
 import msgspec
@@ -12,14 +14,16 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from starlette.testclient import TestClient
 
-from sessionmanager.api.contract import Contract
+from sessionmanager.api.contract.document import build_document, encode_document, errors_of
+from sessionmanager.api.contract.routes import Contract
 from sessionmanager.api.dispatch import Dispatch, application
 from sessionmanager.api.exchange import Exchange
-from sessionmanager.api.openapi import build_document, encode_document, errors_of
 from sessionmanager.api.reply import Reply
 from sessionmanager.api.routing import Route, RouteTable, Shown
-from sessionmanager.errors import AlreadyExists, Erased, KeyReused, VersionConflict
-from sessionmanager.wire import answers, queries, requests
+from sessionmanager.api.strictjson import reader_of
+from sessionmanager.errors import KeyReused
+from sessionmanager.wire import queries
+from tests.support.table import unbound_table
 
 pytestmark = pytest.mark.unit
 
@@ -28,149 +32,7 @@ async def nothing(exchange: Exchange) -> Reply:
     return Reply(204)
 
 
-def a_table() -> tuple[Route, ...]:
-    """A route of every shape, over every type of body."""
-    created = Shown(201, "Made", answers.Session, headers=("ETag", "Location"))
-    receipt = Shown(200, "Done", answers.Receipt, headers=("ETag", "Idempotency-Replayed"))
-    write: dict[str, Any] = {"headers": ("Idempotency-Key",), "errors": (Erased,)}
-    return (
-        Route(
-            method="POST",
-            template="/sessions",
-            action="session.create",
-            handler=nothing,
-            summary="Create",
-            answers=(created,),
-            request=requests.NewSession,
-            headers=("Idempotency-Key",),
-            errors=(AlreadyExists,),
-            request_examples={"small": {"id": "call-4711"}},
-        ),
-        Route(
-            method="GET",
-            template="/sessions",
-            action="session.list",
-            handler=nothing,
-            summary="List",
-            answers=(Shown(200, "A page", answers.SessionPage),),
-            query=queries.ListSessions,
-        ),
-        Route(
-            method="GET",
-            template="/sessions/{id}",
-            action="session.read",
-            handler=nothing,
-            summary="Read",
-            answers=(Shown(200, "It", answers.Session, headers=("ETag", "Session-Tier")), Shown(304, "Unchanged")),
-            query=queries.GetSession,
-            headers=("If-None-Match", "Min-Version"),
-            errors=(Erased,),
-        ),
-        Route(
-            method="PATCH",
-            template="/sessions/{id}",
-            action="session.patch",
-            handler=nothing,
-            summary="Change",
-            answers=(receipt,),
-            request=(requests.MergePatch, requests.JsonPatch),
-            headers=("If-Match",),
-            request_media=("application/merge-patch+json", "application/json-patch+json"),
-            errors=(VersionConflict,),
-        ),
-        Route(
-            method="POST",
-            template="/sessions/{id}/entries",
-            action="entry.append",
-            handler=nothing,
-            summary="Append",
-            answers=(receipt,),
-            request=requests.AppendBody,
-            **write,
-        ),
-        Route(
-            method="GET",
-            template="/sessions/{id}/entries",
-            action="entry.read",
-            handler=nothing,
-            summary="Entries",
-            answers=(Shown(200, "A page", answers.EntryPage),),
-            query=queries.ListEntries,
-        ),
-        Route(
-            method="POST",
-            template="/sessions/{id}/resume",
-            action="session.resume",
-            handler=nothing,
-            summary="Resume",
-            answers=(Shown(200, "All of it", answers.ResumeAnswer),),
-            request=requests.ResumeBody,
-            body_required=False,
-            **write,
-        ),
-        Route(
-            method="POST",
-            template="/sessions/{id}/end",
-            action="session.end",
-            handler=nothing,
-            summary="End",
-            answers=(receipt,),
-            request=requests.EndBody,
-            body_required=False,
-            **write,
-        ),
-        Route(
-            method="PUT",
-            template="/sessions/{id}/attachments/{name}",
-            action="attachment.put",
-            handler=nothing,
-            summary="Keep bytes",
-            answers=(Shown(201, "Kept", answers.Attachment),),
-            request=bytes,
-            request_media=("*/*",),
-            body_bytes_max=16 * 2**20,
-        ),
-        Route(
-            method="GET",
-            template="/audit",
-            action="audit.read",
-            handler=nothing,
-            summary="Audit",
-            answers=(Shown(200, "A page", answers.AuditPage),),
-            query=queries.ListAudit,
-            tag="service",
-        ),
-        Route(
-            method="PUT",
-            template="/tenants/{tenant}/settings",
-            action="settings.put",
-            handler=nothing,
-            summary="Set",
-            answers=(Shown(200, "Set", requests.TenantSettings),),
-            request=requests.TenantSettings,
-            tag="service",
-        ),
-        Route(
-            method="POST",
-            template="/tokens",
-            action="token.mint",
-            handler=nothing,
-            summary="Mint",
-            answers=(Shown(201, "Minted", answers.TokenAnswer),),
-            request=requests.TokenBody,
-            tag="service",
-        ),
-        Route(
-            method="GET",
-            template="/health",
-            action="health.read",
-            handler=nothing,
-            summary="Health",
-            open=True,
-            answers=(Shown(200, "Up", answers.Health), Shown(503, "Down", answers.Health)),
-            tag="service",
-        ),
-    )
+TABLE: Final = unbound_table()
 
 
 def every(node: Any, name: str) -> Iterator[Any]:
@@ -187,7 +49,7 @@ def every(node: Any, name: str) -> Iterator[Any]:
 
 @pytest.fixture
 def document() -> dict[str, Any]:
-    return build_document(a_table(), "1.2.3")
+    return build_document(TABLE, "1.2.3")
 
 
 def test_the_document_is_valid_openapi_31(document: dict[str, Any]) -> None:
@@ -197,14 +59,14 @@ def test_the_document_is_valid_openapi_31(document: dict[str, Any]) -> None:
 
 
 def test_the_same_table_gives_the_same_bytes() -> None:
-    assert encode_document(build_document(a_table(), "1")) == encode_document(build_document(a_table(), "1"))
+    assert encode_document(build_document(TABLE, "1")) == encode_document(build_document(TABLE, "1"))
 
 
 def test_every_route_of_the_table_is_in_the_document_and_nothing_else(document: dict[str, Any]) -> None:
     documented = {(m.upper(), path) for path, operations in document["paths"].items() for m in operations}
-    assert documented == {(route.method, route.template) for route in a_table()}
+    assert documented == {(route.method, route.template) for route in TABLE}
     ids = list(every(document["paths"], "operationId"))
-    assert len(ids) == len(set(ids)) == len(a_table())
+    assert len(ids) == len(set(ids)) == len(TABLE)
 
 
 def test_every_schema_is_a_schema_and_no_reference_dangles(document: dict[str, Any]) -> None:
@@ -221,7 +83,7 @@ def test_patterns_are_those_of_any_dialect(document: dict[str, Any]) -> None:
 
 
 def test_every_route_names_the_problems_it_may_answer(document: dict[str, Any]) -> None:
-    for route in a_table():
+    for route in TABLE:
         operation = document["paths"][route.template][route.method.lower()]
         told = {name for one in every(operation["responses"], "enum") for name in one}
         shown = {str(s.status) for s in route.answers}
@@ -234,7 +96,7 @@ def test_every_route_names_the_problems_it_may_answer(document: dict[str, Any]) 
 
 
 def test_a_keyed_write_may_answer_that_the_key_was_reused() -> None:
-    keyed = next(r for r in a_table() if "Idempotency-Key" in r.headers)
+    keyed = next(r for r in TABLE if "Idempotency-Key" in r.headers)
     assert KeyReused in errors_of(keyed)
 
 
@@ -263,12 +125,24 @@ def test_each_media_type_has_the_schema_of_its_own_type(document: dict[str, Any]
     assert document["paths"]["/sessions/{id}/end"]["post"]["requestBody"]["required"] is False
 
 
+def test_every_example_of_a_body_is_taken_by_its_route_and_shown_by_the_reader() -> None:
+    shown, page = 0, a_client().get("/docs").text
+    for route in TABLE:
+        bodies = dict(route.bodies)
+        for media, examples in route.request_examples.items():
+            for value in examples.values():
+                reader_of(bodies[media]).read(msgspec.json.encode(value))
+                assert html.escape(json.dumps(value, ensure_ascii=False)) in page, route.name
+                shown += 1
+    assert shown >= 10
+
+
 def a_client() -> TestClient:
     async def anybody(exchange: Exchange) -> None:
         return None
 
     contract = Contract("1.2.3")
-    table = RouteTable((*contract.routes, *a_table()))
+    table = RouteTable((*contract.routes, *TABLE))
     contract.describe(table.routes)
     return TestClient(application(Dispatch(table, authorize=anybody)))
 
@@ -280,6 +154,21 @@ def test_the_contract_is_served_and_describes_itself() -> None:
     assert "/openapi.json" in msgspec.json.decode(answer.content)["paths"]
     again = client.get("/openapi.json", headers={"if-none-match": answer.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+
+
+def test_the_contract_is_made_when_it_is_first_asked_for_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def build(routes: Any, version: str) -> dict[str, Any]:
+        made.append(len(routes))
+        return build_document(routes, version)
+
+    monkeypatch.setattr("sessionmanager.api.contract.routes.build_document", build)
+    client = a_client()
+    assert made == []
+    pages = [client.get(path).content for path in ("/docs", "/openapi.json", "/docs")]
+    assert pages[0] == pages[2]
+    assert made == [len(TABLE) + 3]
 
 
 def test_the_reader_needs_nothing_from_outside_and_allows_no_script() -> None:
@@ -294,7 +183,7 @@ def test_the_reader_needs_nothing_from_outside_and_allows_no_script() -> None:
     assert [link for link in links if not link.startswith("#")] == ["/docs/style.css", "/openapi.json"]
     assert {link[1:] for link in links if link.startswith("#")} <= set(re.findall(r' id="([^"]+)"', page.text))
     assert client.get("/docs/style.css").headers["content-type"].startswith("text/css")
-    for route in a_table():
+    for route in TABLE:
         assert route.template in page.text
 
 

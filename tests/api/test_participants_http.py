@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.support.server import Caller, Served, problem, served
+from tests.support.server import Caller, Served, problem
 
 pytestmark = pytest.mark.contract
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Served]:
-    with served() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def admin(service: Served) -> Caller:
-    return service.admin
 
 
 def join(caller: Caller, session: str, identity: str, kind: str = "agent", **more: Any) -> dict[str, Any]:

@@ -26,11 +26,6 @@ def service() -> Iterator[Served]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def admin(service: Served) -> Caller:
-    return service.admin
-
-
 def resume(caller: Caller, session_id: str, /, **body: Any) -> dict[str, Any]:
     answer = caller.post(f"/sessions/{session_id}/resume", body)
     assert answer.status_code == 200, answer.text

@@ -7,50 +7,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from itertools import count
 from typing import Any, Final
-from unittest.mock import MagicMock
 
 import httpx2
 import pytest
 
 from sessionmanager import __version__
-from sessionmanager.api.contract import Contract
+from sessionmanager.api.contract.routes import Contract
 from sessionmanager.api.routing import Route
-from sessionmanager.api.table import routes
 from sessionmanager.model.roles import ACTIONS
 from sessionmanager.words import ROLES
 from tests.support import forge
-from tests.support.server import OTHER, TENANT, Caller, Served, problem, served
+from tests.support.every_route import Scenes, a_session, call, path_of
+from tests.support.left_out import NO_COVER
+from tests.support.server import OTHER, TENANT, Served, problem, served
+from tests.support.table import unbound_table
 
-pytestmark = pytest.mark.contract
+pytestmark = [pytest.mark.contract, NO_COVER]
 
-TABLE: Final = {route.name: route for route in (*routes(MagicMock(), 1), *Contract(__version__).routes)}
+TABLE: Final = {route.name: route for route in (*unbound_table(), *Contract(__version__).routes)}
 GUARDED: Final = [name for name, route in TABLE.items() if not route.open]
 OF_A_SESSION: Final = [name for name in GUARDED if "{id}" in TABLE[name].template]
-CALL: Final = {"gateway": "sip"}
-BODIES: Final[dict[str, Any]] = {
-    "session.create": {},
-    "session.patch": {"labels": ["x"]},
-    "entry.append": {"entries": [{"type": "message", "role": "user", "content": "x"}]},
-    "token.mint": {"subject": "v", "roles": ["metrics"]},
-    "settings.put": {},
-    "signal.send": {"type": "typing"},
-    "participant.join": {"kind": "agent", "identity": "another"},
-    "participant.change": {"metadata": {"a": 1}},
-    "service.heartbeat": {"load": 0.5},
-    "call.open": CALL,
-    "call.change": {"metadata": {"a": 1}},
-    "call.end": {},
-    "api_key.make": {"name": "key", "roles": ["metrics"]},
-}
-REGISTERED: Final = {"endpoint": "http://127.0.0.1:9"}
-HOOK: Final = {"url": "http://127.0.0.1:9/hook", "enabled": False}
-BODIES_OF_HOOKS: Final[dict[str, Any]] = {
-    "POST /webhooks": HOOK,
-    "PATCH /webhooks/{hook_id}": {"types": ["error"]},
-    "POST /webhooks/{hook_id}/replay": {"all": True},
-}
 SECRET: Final = forge.SECRET.decode()
 LIVEKIT_AWAY: Final = {
     "livekit_server_url": "ws://127.0.0.1:9",
@@ -60,7 +37,7 @@ LIVEKIT_AWAY: Final = {
 }
 SIGNED: Final = {"POST /livekit/webhook"}
 """Open, and believed for a signature of their own."""
-_ids = count(1)
+ROLES_OF_KEYS: Final = [role for role in ROLES if role != "participant"]
 
 
 @pytest.fixture(scope="module")
@@ -83,82 +60,20 @@ def erasure(service: Served) -> str:
     return service.admin.delete("/sessions/to-erase").json()["erasure_id"]
 
 
-def a_session(caller: Caller) -> str:
-    """A session with an attachment, in a status from which every move but `activate` is possible or harmless."""
-    session = f"session-{next(_ids):06}"
-    caller.create(session, caller="ann")
-    caller.put(f"/sessions/{session}/attachments/a", "x")
-    join = {"kind": "agent", "identity": "somebody", "lease_seconds": None}
-    caller.post(f"/sessions/{session}/participants", join)
-    return session
+@pytest.fixture(scope="module")
+def scenes(service: Served) -> Scenes:
+    return Scenes(service)
 
 
-def pid_of(caller: Caller, session: str) -> str:
-    """The participant of a session, or an id of nobody where there is no such session."""
-    people = caller.get(f"/sessions/{session}/participants").json()
-    return people["items"][0]["id"] if "items" in people else "par_nobody"
+@pytest.fixture(scope="module")
+def keys(service: Served) -> dict[str, str]:
+    """An API key of every role that one may have, for what it may not do."""
+    return {role: make_key(service, f"of-{role}", role)["key"] for role in ROLES_OF_KEYS}
 
 
-def make_service(service: Served, route: Route, session: str, owner: str) -> None:
-    """A service by the name of the session, which `owner` speaks for, where the route names one."""
-    if "{service_id}" in route.template:
-        made = service.caller("service", subject=owner).post("/services", {"id": session, **REGISTERED})
-        assert made.status_code == 201, made.text
-
-
-def give_room(service: Served, route: Route, session: str) -> None:
-    """A room for the session, where the route asks for it."""
-    if "/room" in route.template:
-        assert service.admin.post(f"/sessions/{session}/room").status_code == 202
-
-
-def make_key(service: Served, route: Route, session: str) -> str:
-    """The id of an API key, of a webhook, or of a call of the session, where the route names one."""
-    if "{cid}" in route.template:
-        return service.admin.post(f"/sessions/{session}/calls", CALL).json()["call"]["id"]
-    if "/webhooks" in route.template:
-        for hook in service.admin.get("/webhooks").json()["items"]:
-            service.admin.delete(f"/webhooks/{hook['id']}")  # a tenant has not many
-    if "{hook_id}" in route.template:
-        return service.admin.post("/webhooks", HOOK).json()["id"]
-    if "{key_id}" not in route.template:
-        return "nobody"
-    return service.admin.post("/api-keys", {"name": "to-revoke", "roles": ["metrics"]}).json()["id"]
-
-
-def path_of(
-    route: Route, session: str, erasure: str = "era_none", pid: str = "par_nobody", key_id: str = "nobody"
-) -> str:
-    names = {"id": session, "pid": pid, "name": "a", "jti": "nobody", "tenant": TENANT, "erasure_id": erasure}
-    names |= {"service_id": session, "key_id": key_id, "hook_id": key_id, "cid": key_id}
-    path = route.template.format(**names)
-    if route.action == "session.lookup":
-        return f"{path}?caller=ann"
-    if route.action == "floor.release":
-        return f"{path}?participant={pid}"
-    return f"{path}?subject={session}" if route.name == "DELETE /tokens" else path
-
-
-def call(
-    caller: Caller,
-    route: Route,
-    session: str,
-    erasure: str = "era_none",
-    pid: str = "par_nobody",
-    key_id: str = "nobody",
-    **more: Any,
-) -> httpx2.Response:
-    """A request that the route would grant to whoever may make it."""
-    if route.action == "floor.claim":
-        more = {"json": {"participant": pid}, **more}
-    if route.action == "service.register":
-        more = {"json": {"service_id" if "v1" in route.template else "id": session, **REGISTERED}, **more}
-    body = {"json": BODIES[route.action]} if route.action in BODIES else {}
-    if route.name in BODIES_OF_HOOKS:
-        body = {"json": BODIES_OF_HOOKS[route.name]}
-    if_match = "*" if route.action == "session.patch" else None
-    path = path_of(route, session, erasure, pid, key_id)
-    return caller.request(route.method, path, if_match=if_match, **body, **more)
+def make_key(service: Served, name: str, role: str) -> dict[str, str]:
+    """An API key, which speaks in the name that it has."""
+    return service.admin.post("/api-keys", {"name": name, "roles": [role]}).json()
 
 
 def forged(role: str, sid: str | None, subject: str, pid: str = "par_nobody") -> str:
@@ -203,42 +118,38 @@ def test_the_contract_lists_exactly_the_routes_of_the_table(service: Served) -> 
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("name", GUARDED)
 def test_a_role_may_do_what_the_table_says_and_nothing_else(
-    service: Served, erasure: str, name: str, role: str, bound: str
+    service: Served, scenes: Scenes, erasure: str, name: str, role: str, bound: str
 ) -> None:
     route = TABLE[name]
-    session = a_session(service.admin)
-    sid = {"free": None, "here": session, "elsewhere": "another"}[bound]
-    pid = pid_of(service.admin, session)
-    make_service(service, route, session, owner=session)
-    give_room(service, route, session)
-    key_id = make_key(service, route, session)
-    who = service.nobody(forged(role, sid, subject=session, pid=pid))
-    before = service.admin.read(session)
-    answer = call(who, route, session, erasure, pid, key_id)
     wanted = refusal(route, role, bound)
+    scene = scenes.of(route, refused=wanted is not None)
+    sid = {"free": None, "here": scene.session, "elsewhere": "another"}[bound]
+    who = service.nobody(forged(role, sid, subject=scene.session, pid=scene.pid))
+    before = service.admin.read(scene.session)
+    answer = call(who, route, scene.session, erasure, scene.pid, scene.key_id)
     if wanted is None:
         assert answer.status_code not in (401, 403, 404, 500), answer.text
         return
     problem(answer, wanted, {403: "forbidden", 404: "not-found"}[wanted])
-    assert service.admin.read(session) == before, "a refusal changes nothing"
+    assert service.admin.read(scene.session) == before, "a refusal changes nothing"
 
 
-@pytest.mark.parametrize("role", [role for role in ROLES if role != "participant"])
+@pytest.mark.parametrize("role", ROLES_OF_KEYS)
 @pytest.mark.parametrize("name", GUARDED)
-def test_an_api_key_may_do_what_a_token_of_its_role_may(service: Served, erasure: str, name: str, role: str) -> None:
+def test_an_api_key_may_do_what_a_token_of_its_role_may(
+    service: Served, scenes: Scenes, keys: dict[str, str], erasure: str, name: str, role: str
+) -> None:
     route = TABLE[name]
-    session = a_session(service.admin)
-    pid = pid_of(service.admin, session)
-    make_service(service, route, session, owner=session)
-    give_room(service, route, session)
-    key_id = make_key(service, route, session)
-    made = service.admin.post("/api-keys", {"name": session, "roles": [role]}).json()
-    answer = call(service.nobody(), route, session, erasure, pid, key_id, headers={"X-Api-Key": made["key"]})
-    assert service.admin.delete(f"/api-keys/{made['id']}").status_code == 204
-    if refusal(route, role, "free") is None:
-        assert answer.status_code not in (401, 403, 404, 500), answer.text
-    else:
+    wanted = refusal(route, role, "free")
+    scene = scenes.of(route, refused=wanted is not None)
+    own = make_key(service, scene.session, role) if wanted is None else None
+    headers = {"X-Api-Key": keys[role] if own is None else own["key"]}
+    answer = call(service.nobody(), route, scene.session, erasure, scene.pid, scene.key_id, headers=headers)
+    if own is None:
         problem(answer, 403, "forbidden")
+        return
+    assert answer.status_code not in (401, 403, 404, 500), answer.text
+    assert service.admin.delete(f"/api-keys/{own['id']}").status_code == 204
 
 
 @pytest.mark.parametrize("name", GUARDED)
@@ -269,11 +180,18 @@ def bare(answer: httpx2.Response) -> tuple[Any, ...]:
     return answer.status_code, body, headers
 
 
+@pytest.fixture(scope="module")
+def theirs(service: Served) -> str:
+    """A session of another tenant, which nobody here can change."""
+    return a_session(service.caller(tenant=OTHER))
+
+
 @pytest.mark.parametrize("role", ["admin", "operator", "bridge", "agent", "viewer"])
 @pytest.mark.parametrize("name", OF_A_SESSION)
-def test_another_tenants_session_answers_as_one_that_never_was(service: Served, name: str, role: str) -> None:
+def test_another_tenants_session_answers_as_one_that_never_was(
+    service: Served, theirs: str, name: str, role: str
+) -> None:
     route = TABLE[name]
-    theirs = a_session(service.caller(tenant=OTHER))
     never = theirs.replace("session", "unknown")
     who = service.caller(role)
     first, second = call(who, route, theirs), call(who, route, never)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.support.server import Caller, Served, problem, served
+from tests.support.server import Caller, Served, problem
 
 pytestmark = pytest.mark.contract
 
@@ -17,12 +15,6 @@ READS = (
     "/lookup?caller=me",
     "/sessions/s/attachments/a",
 )
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Served]:
-    with served() as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

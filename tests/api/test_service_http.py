@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
@@ -15,17 +14,6 @@ from tests.support.process import serving
 from tests.support.server import Caller, Served, problem, served
 
 pytestmark = pytest.mark.contract
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Served]:
-    with served() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def admin(service: Served) -> Caller:
-    return service.admin
 
 
 def test_health_and_probes_need_no_token_and_name_every_tier(service: Served) -> None:
@@ -47,7 +35,7 @@ def test_health_and_probes_need_no_token_and_name_every_tier(service: Served) ->
 
 
 def test_a_service_that_stops_is_not_ready_but_alive(service: Served) -> None:
-    state = service.service.api.service
+    state = service.service.api.process
     state.draining = True
     try:
         answer = service.nobody().get("/readyz")

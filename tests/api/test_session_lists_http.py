@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.support.server import OTHER, SESSION_MEMBERS, Caller, Served, pointers, problem, served
+from tests.support.server import OTHER, SESSION_MEMBERS, Caller, Served, pointers, problem
 
 pytestmark = pytest.mark.contract
 
 LEFT_OUT_OF_LISTS = {"context", "realtime", "audio", "participants", "calls", "floor", "room", "services"}
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Served]:
-    with served() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def admin(service: Served) -> Caller:
-    return service.admin
 
 
 @pytest.fixture(scope="module")

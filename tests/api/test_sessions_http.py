@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +33,6 @@ EVERY_FIELD: dict[str, Any] = {
     "audio": {"format": "lpcm16", "buffered_ms": 120, "attachment": "buffer"},
 }
 GONE_MEMBERS = {"erasure_id", "session", "status", "erased_at", "completed_at", "removed_objects"}
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Served]:
-    with served() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def admin(service: Served) -> Caller:
-    return service.admin
 
 
 # -- create

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,17 +11,6 @@ from tests.support.server import OTHER, TENANT, Caller, Served, pointers, proble
 pytestmark = pytest.mark.contract
 
 LINE = {"at", "actor", "action", "outcome", "session", "version", "request_id"}
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Served]:
-    with served() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def admin(service: Served) -> Caller:
-    return service.admin
 
 
 def lines(caller: Caller, **query: str) -> list[dict[str, object]]:
@@ -159,6 +147,25 @@ def test_a_token_for_all_tenants_names_the_one_it_means(service: Served) -> None
     assert everywhere.get("/sessions/theirs", headers={"X-Tenant": OTHER}).json()["id"] == "theirs"
     problem(everywhere.get("/sessions/theirs", headers={"X-Tenant": TENANT}), 404, "not-found")
     problem(everywhere.get("/sessions/theirs"), 400, "malformed")
+
+
+def test_a_token_for_all_tenants_makes_and_lists_nothing_that_belongs_to_no_tenant(service: Served) -> None:
+    everywhere = service.caller(tenant="*")
+    for refused in (
+        everywhere.post("/sessions", {}),
+        everywhere.post("/calls", {"gateway": "g", "gateway_call_id": "1", "direction": "inbound"}),
+        everywhere.post("/services", {"id": "s", "endpoint": "http://127.0.0.1:9"}),
+        everywhere.post("/api/v1/create-session", {}),
+        everywhere.get("/sessions"),
+        everywhere.get("/lookup", params={"caller": "x"}),
+        everywhere.get("/stats"),
+        everywhere.get("/api-keys"),
+        everywhere.get("/erasures/era_never"),
+    ):
+        assert pointers(problem(refused, 400, "malformed")) == {"header/X-Tenant"}
+    made = everywhere.post("/sessions", {"id": "meant"}, headers={"X-Tenant": OTHER})
+    assert (made.status_code, service.caller(tenant=OTHER).read("meant")["id"]) == (201, "meant")
+    assert everywhere.get("/audit").status_code == 200, "what nobody in particular was refused"
 
 
 @pytest.mark.parametrize(

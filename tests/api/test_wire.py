@@ -10,7 +10,7 @@ from msgspec import UNSET
 from msgspec.structs import asdict, fields
 
 from sessionmanager.api.query import query_reader
-from sessionmanager.api.strictjson import decode
+from sessionmanager.api.strictjson import reader_of
 from sessionmanager.errors import Invalid, Malformed
 from sessionmanager.model import entry as model_entry
 from sessionmanager.model import head as model_head
@@ -38,7 +38,7 @@ def sent(value: object) -> bytes:
 def refused(value: object, body_type: type, limits: Limits | None = None) -> set[str]:
     """The pointers of what is wrong."""
     with pytest.raises(Invalid) as caught:
-        decode(sent(value), body_type, limits or Limits())
+        reader_of(body_type).read(sent(value), limits or Limits())
     return {error.pointer for error in caught.value.errors}
 
 
@@ -59,7 +59,7 @@ def test_every_appendable_type_has_its_members_and_no_other_type_has() -> None:
 @pytest.mark.parametrize("entry_type", ENTRIES)
 def test_an_entry_of_each_type_is_read_and_becomes_a_draft_of_the_model(entry_type: str) -> None:
     wanted = {"type": entry_type, "id": "mine-1", "at": "2026-11-21T13:07:39+01:00", **ENTRIES[entry_type]}
-    read = decode(sent(append(wanted)), requests.AppendBody).entries[0]
+    read = reader_of(requests.AppendBody).read(sent(append(wanted))).entries[0]
     draft = model_entry.Draft(**asdict(read))
     assert msgspec.json.decode(msgspec.json.encode(draft)) == wanted
 
@@ -91,7 +91,7 @@ def test_an_entry_id_that_the_service_could_have_made_or_that_is_no_text_is_refu
 
 @pytest.mark.parametrize("entry_id", ["e", "e1a", "E1", "xe1", "a" * 128, "é ü", "../x", "$where"])
 def test_any_other_entry_id_is_a_clients_own(entry_id: str) -> None:
-    assert decode(sent(append({"type": "error", "content": 1, "id": entry_id})), requests.AppendBody)
+    assert reader_of(requests.AppendBody).read(sent(append({"type": "error", "content": 1, "id": entry_id})))
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_time_must_exist_and_have_its_offset(at: str) -> None:
 
 def test_entries_are_bounded_in_number_and_in_size() -> None:
     entry = {"type": "error", "content": "x" * 65_000}
-    assert decode(sent(append(entry)), requests.AppendBody)
+    assert reader_of(requests.AppendBody).read(sent(append(entry)))
     entry["content"] += "x" * 600
     assert refused(append({"type": "error", "content": 1}, entry), requests.AppendBody) == {"/entries/1"}
     small = Limits(append_entries_max=2, entry_bytes_max=40)
@@ -130,7 +130,7 @@ def test_a_summary_does_not_run_backwards() -> None:
     ],
 )
 def test_the_ids_that_callers_have_are_session_ids(session_id: str) -> None:
-    assert decode(sent({"id": session_id}), requests.NewSession).id == session_id
+    assert reader_of(requests.NewSession).read(sent({"id": session_id})).id == session_id
 
 
 @pytest.mark.parametrize(
@@ -160,10 +160,10 @@ def test_a_new_session_takes_every_settable_field() -> None:
         "room": False,
         "entries": [],
     }
-    read = decode(sent(body), requests.NewSession)
+    read = reader_of(requests.NewSession).read(sent(body))
     assert isinstance(read.metadata, dict)
     assert bytes(read.metadata["o"]) == b'{"a":[1]}'
-    assert decode(b"{}", requests.NewSession).caller is UNSET
+    assert reader_of(requests.NewSession).read(b"{}").caller is UNSET
 
 
 @pytest.mark.parametrize(
@@ -185,9 +185,9 @@ def test_metadata_and_context_are_bounded() -> None:
 
 
 def test_resume_knows_for_ever_from_the_default() -> None:
-    assert decode(b"{}", requests.ResumeBody).max_age_seconds is UNSET
-    assert decode(b'{"max_age_seconds": null}', requests.ResumeBody).max_age_seconds is None
-    assert decode(b'{"max_age_seconds": 60}', requests.ResumeBody).max_age_seconds == 60
+    assert reader_of(requests.ResumeBody).read(b"{}").max_age_seconds is UNSET
+    assert reader_of(requests.ResumeBody).read(b'{"max_age_seconds": null}').max_age_seconds is None
+    assert reader_of(requests.ResumeBody).read(b'{"max_age_seconds": 60}').max_age_seconds == 60
     for age in (0, -1, "60", True):
         assert refused({"max_age_seconds": age}, requests.ResumeBody) == {"/max_age_seconds"}
 
@@ -195,7 +195,7 @@ def test_resume_knows_for_ever_from_the_default() -> None:
 def test_resume_since_needs_a_version_and_nothing_else_takes_one() -> None:
     assert refused({"replay": "since"}, requests.ResumeBody) == {"/since_version"}
     assert refused({"since_version": 3}, requests.ResumeBody) == {"/since_version"}
-    assert decode(b'{"replay": "since", "since_version": 3}', requests.ResumeBody).since_version == 3
+    assert reader_of(requests.ResumeBody).read(b'{"replay": "since", "since_version": 3}').since_version == 3
     assert refused({"entries": 501}, requests.ResumeBody) == {"/entries"}
     assert refused({"entries": -1}, requests.ResumeBody) == {"/entries"}
     assert refused({"replay": "since", "since_version": 2**53}, requests.ResumeBody) == {"/since_version"}
@@ -206,7 +206,7 @@ def test_a_participant_token_is_bound_to_a_session_and_a_participant() -> None:
     assert refused({"subject": "x", "roles": ["agent"], "participant": "p"}, requests.TokenBody) == {"/session"}
     assert refused({"subject": "x", "roles": []}, requests.TokenBody) == {"/roles"}
     bound = {"subject": "x", "roles": ["participant"], "session": "s", "participant": "p", "ttl_seconds": 60}
-    assert decode(sent(bound), requests.TokenBody).ttl_seconds == 60
+    assert reader_of(requests.TokenBody).read(sent(bound)).ttl_seconds == 60
 
 
 def test_the_answers_have_the_members_that_the_model_stores() -> None:

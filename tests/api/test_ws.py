@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import random
 import socket
@@ -11,83 +10,22 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus
 
 from sessionmanager.api.live import following, websocket
-from sessionmanager.api.protocol import ServerBounds
+from sessionmanager.api.serving.protocol import ServerBounds
 from tests.conftest import Profile
 from tests.support.feeds import until
 from tests.support.live import Live, live
-from tests.support.streams import PATIENCE_SECONDS
+from tests.support.sockets import Json, opened
 
 pytestmark = pytest.mark.contract
-
-Json = dict[str, Any]
 
 
 @pytest.fixture
 async def service() -> AsyncIterator[Live]:
     async with live() as running:
         yield running
-
-
-class Socket:
-    """A client's side."""
-
-    def __init__(self, connection: ClientConnection) -> None:
-        self.connection = connection
-        self.frames: list[Json] = []
-
-    async def next(self) -> Json:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            text = await self.connection.recv()
-        assert isinstance(text, str)
-        frame: Json = json.loads(text)
-        self.frames.append(frame)
-        return frame
-
-    async def until(self, kind: str) -> Json:
-        """The next frame of this type; others are kept in `frames`."""
-        while (frame := await self.next())["type"] != kind:
-            pass
-        return frame
-
-    async def send(self, **frame: Any) -> None:
-        await self.connection.send(json.dumps(frame))
-
-    async def ask(self, op: str, **frame: Any) -> Json:
-        """The answer to a request."""
-        await self.send(op=op, id="r", **frame)
-        answer = await self.until("answer")
-        assert answer["id"] == "r"
-        return answer
-
-    async def closed(self) -> tuple[int, str]:
-        """Code and reason with which the service closed."""
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                await self.next()
-        close = self.connection.protocol.close_rcvd
-        assert close is not None, "the connection was cut"
-        return close.code, close.reason
-
-    def seqs(self) -> list[int]:
-        entries = [frame for frame in self.frames if frame["type"] == "entry"]
-        assert all(frame["entry"]["seq"] == frame["seq"] for frame in entries)
-        return [frame["seq"] for frame in entries]
-
-
-@contextlib.asynccontextmanager
-async def opened(
-    service: Live, path: str, *, token: str | None = "", headers: Json | None = None
-) -> AsyncIterator[Socket]:
-    """A connection with a token in its header; None = none."""
-    given = dict(headers or {})
-    if token is not None:
-        given["Authorization"] = f"Bearer {token or service.token()}"
-    async with connect(f"{service.socket_address}{path}", additional_headers=given, compression=None) as connection:
-        yield Socket(connection)
 
 
 async def refused(service: Live, path: str, **how: Any) -> tuple[int, Json]:
@@ -349,7 +287,7 @@ async def test_no_upgrade_without_a_key_and_no_feed_over_plain_http(service: Liv
 async def test_connections_that_are_cut_miss_and_repeat_nothing_while_they_write(
     service: Live, profile: Profile
 ) -> None:
-    cuts, rng = {"quick": 60, "full": 1_000}[profile], random.Random(13)
+    cuts, rng = {"quick": 25, "full": 1_000}[profile], random.Random(13)
     await service.create("s")
 
     async def talk(name: str) -> list[int]:

@@ -14,9 +14,11 @@ from redis.crc import key_slot
 
 from sessionmanager.tiers.hot.redis_values import names_of
 from sessionmanager.words import Key
+from tests.conftest import Profile
 from tests.support.http_history import HANG_UPS, Run
 from tests.support.http_target import TENANT
-from tests.support.matrix import FULL, normal
+from tests.support.left_out import share
+from tests.support.matrix import normal
 from tests.support.redis_servers import move_slot
 from tests.support.replicas import Replica, Servers, a_replica, eventually, servers_to_break
 from tests.support.sim.history import UNDECIDED
@@ -30,7 +32,7 @@ SLOWEST_SECONDS: Final = 5.0
 PREFIX: Final = "failover:"
 PATIENT: Final = {"session_prefix": PREFIX, "warm_timeout_seconds": "10", "cold_timeout_seconds": "10"}
 """It is hot that fails: a machine that is busy must not make the others look so."""
-MOVES: Final = 12 if FULL else 4
+MOVES: Final = {"quick": 4, "full": 12}
 
 
 @asynccontextmanager
@@ -78,15 +80,15 @@ async def hot_again(replica: Replica) -> None:
     await eventually(lambda: normal(replica, "well"), HOT_AGAIN_SECONDS, f"{replica.name} has hot again")
 
 
-@pytest.mark.parametrize("how", ["killed", "frozen"] if FULL else ["frozen"])
-async def test_a_sentinel_failover_under_load_loses_nothing(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize("how", share(("killed", "frozen"), quick=("frozen",)))
+async def test_a_sentinel_failover_under_load_loses_nothing(tmp_path: Path, profile: Profile, how: str) -> None:
     async with under_load(tmp_path, "redis-sentinel") as (servers, _, all_is_well):
         if how == "killed":
             await servers.hot.kill("primary")
         else:
             servers.hot.freeze("primary")
         await all_is_well()
-        if FULL:  # it comes back, believes that it is the primary, and is told otherwise
+        if profile == "full":  # it comes back, believes that it is the primary, and is told otherwise
             await (
                 servers.hot.restart("primary") if how == "killed" else asyncio.to_thread(servers.hot.thaw, "primary")
             )
@@ -94,13 +96,13 @@ async def test_a_sentinel_failover_under_load_loses_nothing(tmp_path: Path, how:
             await all_is_well()
 
 
-async def test_a_cluster_whose_slots_are_handed_over_under_load_loses_nothing(tmp_path: Path) -> None:
+async def test_a_cluster_whose_slots_are_handed_over_under_load_loses_nothing(tmp_path: Path, profile: Profile) -> None:
     async with under_load(tmp_path, "redis-cluster") as (servers, run, all_is_well):
-        for i in range(MOVES):
+        for i in range(MOVES[profile]):
             session = run.sessions[i % len(run.sessions)]
             await move_slot(key_slot(names_of(PREFIX, Key(TENANT, session)).copy), servers.hot.url, pause=0.1)
         await all_is_well()
-        if FULL:
+        if profile == "full":
             await servers.hot.kill("node-0")
             await all_is_well()
             await servers.hot.restart("node-0")

@@ -15,8 +15,8 @@ import pytest
 
 from sessionmanager.client.client import PlainClient
 from sessionmanager.core.assembly import build_core
-from sessionmanager.core.keyfiles import read_key_file
-from sessionmanager.core.keys import MasterKey
+from sessionmanager.core.keys.files import read_key_file
+from sessionmanager.core.keys.hierarchy import MasterKey
 from sessionmanager.opening import MASTER_KEY_NAME
 from sessionmanager.settings_parts import core_settings
 from sessionmanager.tiers.registry import opener

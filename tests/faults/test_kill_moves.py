@@ -21,10 +21,15 @@ from sessionmanager.words import Key
 from tests.conftest import Profile
 from tests.support.audit import Audit, audit, explained
 from tests.support.halt import Halt, Killed, places
+from tests.support.left_out import NO_COVER
 from tests.support.scenes import ALICE, BOUND, GRACE_SECONDS, SCENES, Scene, World, open_world, request, talk
 
-pytestmark = pytest.mark.fault
+pytestmark = [pytest.mark.fault, NO_COVER]
 
+STEP: Final = {"quick": 2, "full": 1}
+"""At which calls of a move a process is killed: at each, or at each second."""
+STEP_DYING: Final = {"quick": 5, "full": 1}
+"""The same where those that come after it are killed as well."""
 CALLS_MAX: Final = 200
 """More calls than any move makes."""
 ROUNDS_MAX: Final = 12
@@ -147,22 +152,24 @@ async def collect(world: World, key: Key) -> None:
     """Seal and offload once more: whoever lists the bodies also finds those that no head ever knew of."""
     core = world.process()
     await talk(core, key, BOUND, first=1000)
-    await core.moves.table["seal"](key)
-    assert await core.moves.table["offload"](key)
+    await core.works["seal"](key)
+    assert await core.works["offload"](key)
 
 
 async def rest(world: World, key: Key, found: Audit) -> None:
     """Whatever runs now finds nothing to do."""
     for name in ("erase",) if found.placement == "erased" else ("seal", "offload", "finish", "archive"):
-        await world.process().moves.table[name](key)
+        await world.process().works[name](key)
     assert await world.process().worker.turn() == 0
     assert (await look(world, key)).rev == found.rev, "a second run did something"
 
 
 @pytest.mark.parametrize("name", SCENES)
-async def test_a_move_killed_at_any_call_is_ended_by_the_next_run_and_loses_nothing(world: World, name: str) -> None:
+async def test_a_move_killed_at_any_call_is_ended_by_the_next_run_and_loses_nothing(
+    world: World, name: str, profile: Profile
+) -> None:
     scene = SCENES[name]
-    for at in range(1, CALLS_MAX):
+    for at in range(1, CALLS_MAX, STEP[profile]):
         key = Key("acme", f"call-{at}")
         before, killed = await play(world, scene, key, at)
         await check_readable(world, scene, key, before)
@@ -179,8 +186,7 @@ async def test_workers_that_are_killed_over_and_over_still_end_every_move(
     world: World, name: str, profile: Profile
 ) -> None:
     scene = SCENES[name]
-    step = 1 if profile == "full" else 5
-    for at in range(1, CALLS_MAX, step):
+    for at in range(1, CALLS_MAX, STEP_DYING[profile]):
         key = Key("acme", f"call-{at}")
         before, killed = await play(world, scene, key, at)
         await recover_dying(world, key)

@@ -10,10 +10,10 @@ import pytest_asyncio
 
 from sessionmanager.core.bodies import session_prefix
 from sessionmanager.words import Key
+from tests.support.left_out import share
 from tests.support.matrix import (
     FAULTS,
     FIRST_SECONDS,
-    FULL,
     HEAL_SECONDS,
     ONE_LOOP,
     THEN_SECONDS,
@@ -110,7 +110,7 @@ def is_whole(shown: Answered) -> bool:
     return shown.status == 200 and texts == [f"line {i}" for i in range(LINES)]
 
 
-@pytest.mark.parametrize("fault", FAULTS if FULL else ["down"])
+@pytest.mark.parametrize("fault", share(FAULTS, quick=("down",)))
 async def test_without_cold_only_archived_history_is_away(scene: Scene, fault: str) -> None:
     a, b = scene.both
     name = fault.replace(" ", "-")
@@ -194,7 +194,7 @@ async def test_a_replica_that_is_cut_off_from_cold_leaves_the_archive_to_the_oth
     assert is_whole(await a.ask("GET", "/sessions/by-others"))
 
 
-@pytest.mark.parametrize("harm", [*HARMS, "empty", "another's"] if FULL else HARMS)
+@pytest.mark.parametrize("harm", share([*HARMS, "empty", "another's"], quick=HARMS))
 async def test_a_damaged_object_is_told_and_never_shown(scene: Scene, harm: str) -> None:
     a, b = scene.both
     name = f"harm-{harm[:5].strip().replace(' ', '-')}"

@@ -12,12 +12,12 @@ import pytest_asyncio
 from sessionmanager.client import AsyncClient
 from sessionmanager.client.stream import AsyncFeed, Resync, Signal
 from sessionmanager.wire.answers import Entry
+from tests.support.left_out import share
 from tests.support.matrix import (
     FAULTS,
     FIRST_SECONDS,
     HEAL_SECONDS,
     ONE_LOOP,
-    SOME_FAULTS,
     THEN_SECONDS,
     Outage,
     Scene,
@@ -64,7 +64,7 @@ async def all_works(replica: Replica, session: str, mark: str, *, seconds: float
     assert max(answer.seconds for answer in (said, shown, *answers)) < seconds
 
 
-@pytest.mark.parametrize("fault", SOME_FAULTS)
+@pytest.mark.parametrize("fault", share(FAULTS, quick=("down", "slow")))
 async def test_everything_goes_on_without_hot_and_nobody_waits_for_it(scene: Scene, fault: str) -> None:
     session = f"without-{fault.replace(' ', '-')}"
     await scene.a.create(session)

@@ -8,10 +8,11 @@ from collections.abc import AsyncGenerator
 import pytest
 import pytest_asyncio
 
+from tests.conftest import Profile
+from tests.support.left_out import share
 from tests.support.matrix import (
     FAULTS,
     FIRST_SECONDS,
-    FULL,
     HEAL_SECONDS,
     LIST_SECONDS,
     ONE_LOOP,
@@ -80,8 +81,10 @@ async def _is_stale(replica: Replica, session: str, version: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("fault", [*FAULTS, "frozen"] if FULL else ["down", "frozen"])
-async def test_without_warm_hot_sessions_are_shown_and_all_else_is_refused_quickly(scene: Scene, fault: str) -> None:
+@pytest.mark.parametrize("fault", share([*FAULTS, "frozen"], quick=("down", "frozen")))
+async def test_without_warm_hot_sessions_are_shown_and_all_else_is_refused_quickly(
+    scene: Scene, profile: Profile, fault: str
+) -> None:
     session, a = f"without-{fault.replace(' ', '-')}", scene.a
     version = await a_session(scene, session)
     asleep = f"{session}-asleep"
@@ -102,7 +105,7 @@ async def test_without_warm_hot_sessions_are_shown_and_all_else_is_refused_quick
         await eventually(
             lambda replica=replica: _is_stale(replica, session, version), LEASE_SECONDS + 1, "the lease is over"
         )
-        for _ in range(5 if FULL else 2):
+        for _ in range({"quick": 2, "full": 5}[profile]):
             assert await _is_stale(replica, session, version)
             assert_refused([await replica.ask("GET", "/sessions")], "warm", seconds=LIST_SECONDS)
             reads = (*judging(session, replica.name), Call("GET", f"/sessions/{asleep}"))

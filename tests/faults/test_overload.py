@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from tests.support.process import Process, serving
+from tests.support.server import NO_TLS
 
 pytestmark = pytest.mark.fault
 
@@ -57,7 +58,7 @@ async def flood(service: Process) -> dict[str, Told]:
                 texts = [f"said-{turn}-{i}" for i in range(CONNECTIONS)]
                 for i, (_, writer) in enumerate(lines):
                     writer.write(an_append(service, f"call-{i % SESSIONS}", texts[i]))
-                async with httpx2.AsyncClient(base_url=service.address) as client:
+                async with httpx2.AsyncClient(base_url=service.address, verify=NO_TLS) as client:
                     health = await client.get("/health", timeout=ANSWER_SECONDS)
                     assert health.status_code == 200, "health is answered whatever there is to do"
                 answers = await asyncio.gather(*(answer(reader) for reader, _ in lines))

@@ -18,7 +18,8 @@ from tests.conftest import Profile
 from tests.support.broken_serve import PROGRAM, VARIABLE
 from tests.support.gremlin import Gremlin
 from tests.support.http_history import HANG_UPS, Run
-from tests.support.matrix import FULL, normal
+from tests.support.left_out import share
+from tests.support.matrix import normal
 from tests.support.replicas import Replica, Servers, a_replica, eventually, servers_to_break
 
 pytestmark = [pytest.mark.fault, HANG_UPS]
@@ -108,12 +109,11 @@ CAUGHT_BY: Final = {
     "false no": {"what_was_refused_never_appears", "nothing_appears_twice"},
     "forgetful": {"nothing_appears_twice", "repeats_get_the_first_answer"},
 }
-PLANTED: Final = tuple(CAUGHT_BY) if FULL else ("lost update", "stale cache")
 BROKEN_SECONDS: Final = 4.0
 SHORT_LEASE_SECONDS: Final = 0.3
 
 
-@pytest.mark.parametrize("fault", PLANTED)
+@pytest.mark.parametrize("fault", share(CAUGHT_BY, quick=("lost update", "stale cache")))
 async def test_a_replica_with_a_broken_tier_is_caught(tmp_path: Path, fault: str) -> None:
     """The check can fail: of two replicas, one is broken on purpose, and nothing else is wrong."""
     short = {**TINY, "hot_lease_seconds": str(SHORT_LEASE_SECONDS)}

@@ -15,7 +15,7 @@ import pytest
 
 from sessionmanager.core.assembly import Core
 from sessionmanager.core.history import Range
-from sessionmanager.core.verify import Verifier
+from sessionmanager.core.verify import SessionVerifier
 from sessionmanager.errors import NotFound, TierUnavailable
 from sessionmanager.model.calls.legs import NewCall
 from sessionmanager.model.codec import frame, unframe
@@ -47,7 +47,7 @@ async def lives(core: Core) -> None:
     assert await core.archiver.run(KEYS["archived"])
     await scenes.begin(core, KEYS["erased"])
     await core.sessions.erase(KEYS["erased"], ALICE)
-    await core.moves.table["erase"](KEYS["erased"])
+    await core.works["erase"](KEYS["erased"])
 
 
 async def log_of(core: Core, key: Key) -> list[bytes]:
@@ -91,7 +91,7 @@ def format_of(folder: Path) -> int:
 
 async def faults(world: World) -> list[Any]:
     core = world.process()
-    looking = Verifier(world.tiers.warm, world.tiers.cold, core.keys)
+    looking = SessionVerifier(world.tiers.warm, world.tiers.cold, core.keys)
     return [fault for key in KEYS.values() for fault in (await looking.look(key)).faults]
 
 
