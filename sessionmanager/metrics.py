@@ -30,6 +30,12 @@ CHILDREN_MAX: Final = 1000
 """Children of one metric; past it everything new is `other`. A wall behind the closed sets, not a limit to meet."""
 ACCEPT_CHARACTERS_MAX: Final = 1024
 OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+CALLERS: Final[Mapping[TierName, str]] = {
+    "hot": "everything is answered from warm, slower; signals are 503",
+    "warm": "what needs it is 503 with Retry-After; sessions that are hot are still shown",
+    "cold": "live sessions go on; old history, archived sessions and attachments are 503",
+}
+"""What callers meet while a tier is asked no more."""
 log = structlog.get_logger()
 
 _STATUS_CODES: Final = tuple(map(str, range(100, 600)))
@@ -114,6 +120,12 @@ class _Family:
         """The child with these values; a value outside its set counts as `other`."""
         return self._children.get(values) or self._make(values)
 
+    def begin(self, values: Collection[str]) -> None:
+        """A series at 0 for each of these values of the one label: what appears with its first event at 1 has not
+        increased in the eyes of Prometheus, and no alert would tell of that event."""
+        for value in sorted(values):
+            self.at(value)
+
     def allow(self, at: int, values: Collection[str]) -> None:
         """The closed set of the label at this place, from now on."""
         self._allowed = (*self._allowed[:at], frozenset(values), *self._allowed[at + 1 :])
@@ -133,28 +145,68 @@ class _Family:
         return child
 
 
-class Metrics:
-    """Everything that is counted, one object a process; whoever counts is handed it.
+class Counted:
+    """The metrics of a table on a registry, and the page that shows them.
 
-    It is told by the guards (`TierWatch`) and hears what the core tells (`CoreEvents`). Times are taken on
-    the event loop; everything else may be counted from any thread.
+    Times are taken on the event loop; everything else may be counted from any thread.
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry, rows: Sequence[Metric], sets: Mapping[str, Collection[str]] | None = None
+    ) -> None:
+        """sets: of labels whose set the table leaves empty."""
+        self._registry = registry
+        self.beside: Callable[[], Awaitable[list[Samples]]] | None = None
+        """Where several processes serve: all of their metrics (`running/siblings.py`)."""
+        self._of = {row.name.removeprefix("sessionmanager_"): _Family(row, registry, sets or {}) for row in rows}
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+
+    def watch(self, gauge: str, read: Callable[[], float], *labels: str) -> None:
+        """Ask `read` for a gauge's value at each scrape: `http_requests_running`, `hot_copies`, `hot_bytes`, or
+        `queue_depth` with the queue's name. It must be quick and must not fail. Raises KeyError for another name."""
+        self._of[gauge].at(*labels).set_function(read)
+
+    def collect(self) -> list[Samples]:
+        """What this process has counted, as it is shown."""
+        return list(_WithoutCreated(self._registry).collect())
+
+    async def page(self, accept: str | None = None) -> tuple[str, bytes]:
+        """What a scrape is answered: `render`, with the metrics of all processes where several serve."""
+        return self.render(accept, None if self.beside is None else await self.beside())
+
+    def render(self, accept: str | None = None, families: list[Samples] | None = None) -> tuple[str, bytes]:
+        """The content type and the page for a scrape: OpenMetrics where `Accept` asks for it, else Prometheus text.
+
+        families: those of this process where none are given. Cost: about 5 µs a series.
+        """
+        page = _Page(self.collect() if families is None else families)
+        if _wants_openmetrics((accept or "")[:ACCEPT_CHARACTERS_MAX]):
+            # The library types this one's arguments not at all.
+            encode: Callable[[Collector], bytes] = cast("Any", openmetrics).generate_latest
+            return OPENMETRICS, encode(page)
+        return CONTENT_TYPE_PLAIN_0_0_4, generate_latest(page)
+
+
+class Metrics(Counted):
+    """Everything that the service counts, one object a process; whoever counts is handed it.
+
+    It is told by the guards (`TierWatch`) and hears what the core tells (`CoreEvents`).
     """
 
     def __init__(self, registry: CollectorRegistry, routes: Collection[str] = ()) -> None:
         """Put every metric on `registry`. routes: the templates that may be a label, such as `/sessions/{id}`."""
-        self._registry = registry
-        self.beside: Callable[[], Awaitable[list[Samples]]] | None = None
-        """Where several processes serve: all of their metrics (`running/siblings.py`)."""
         events = frozenset(event.name for event in EVENTS)
-        sets = {"route": (*routes, OTHER), "status": _STATUS_CODES, "event": events}
-        self._of = {row.name.removeprefix("sessionmanager_"): _Family(row, registry, sets) for row in METRICS}
+        super().__init__(registry, METRICS, {"route": (*routes, OTHER), "status": _STATUS_CODES, "event": events})
+        for row in METRICS:
+            if row.kind == "counter" and len(row.labels) == 1:
+                self._of[row.name.removeprefix("sessionmanager_")].begin(row.labels[0][1])
+        self._of["log_events"].begin([event.name for event in EVENTS if event.level in _COUNTED_EVENTS])
         self._requests = self._of["http_request_duration_seconds"]
         self._calls = self._of["tier_operation_duration_seconds"]
         self._reads = self._of["reads"]
         self._commits = self._of["commits"]
         self._of["build_info"].at(__version__, platform.python_version()).set(1)
-        ProcessCollector(registry=registry)
-        PlatformCollector(registry=registry)
 
     def name_routes(self, templates: Collection[str]) -> None:
         """The templates that may be a label, where the routes are made after the metrics."""
@@ -184,7 +236,7 @@ class Metrics:
         """A call to a tier ended. outcome: `ok`, or the error's name."""
         self._calls.at(tier, operation, outcome).observe(seconds)
 
-    def breaker(self, tier: TierName, state: str) -> None:
+    def breaker(self, tier: TierName, state: str, reason: str = "") -> None:
         """The tier's breaker is now `ok`, `half-open` or `open`."""
         for known in BREAKER_STATES:
             self._of["tier_breaker"].at(tier, known).set(known == state)
@@ -262,12 +314,7 @@ class Metrics:
         """LiveKit has told something."""
         self._of["room_webhooks"].at(outcome).inc()
 
-    # -- queues, logs
-
-    def watch(self, gauge: str, read: Callable[[], float], *labels: str) -> None:
-        """Ask `read` for a gauge's value at each scrape: `http_requests_running`, `hot_copies`, `hot_bytes`, or
-        `queue_depth` with the queue's name. It must be quick and must not fail. Raises KeyError for another name."""
-        self._of[gauge].at(*labels).set_function(read)
+    # -- logs
 
     def log_event(self, level: str, event: str) -> None:
         """A log line was written (`logs.configure(on_event=…)`)."""
@@ -279,26 +326,6 @@ class Metrics:
         """Lines for Vector were sent, or dropped. From any thread."""
         self._of["log_shipping"].at(outcome).inc(count)
 
-    def collect(self) -> list[Samples]:
-        """What this process has counted, as it is shown."""
-        return list(_WithoutCreated(self._registry).collect())
-
-    async def page(self, accept: str | None = None) -> tuple[str, bytes]:
-        """What a scrape is answered: `render`, with the metrics of all processes where several serve."""
-        return self.render(accept, None if self.beside is None else await self.beside())
-
-    def render(self, accept: str | None = None, families: list[Samples] | None = None) -> tuple[str, bytes]:
-        """The content type and the page for a scrape: OpenMetrics where `Accept` asks for it, else Prometheus text.
-
-        families: those of this process where none are given. Cost: about 5 µs a series.
-        """
-        page = _Page(self.collect() if families is None else families)
-        if _wants_openmetrics((accept or "")[:ACCEPT_CHARACTERS_MAX]):
-            # The library types this one's arguments not at all.
-            encode: Callable[[Collector], bytes] = cast("Any", openmetrics).generate_latest
-            return OPENMETRICS, encode(page)
-        return CONTENT_TYPE_PLAIN_0_0_4, generate_latest(page)
-
 
 class TierWatch:
     """The guards' observer: all of it counted, and a line in the log when a tier is asked no more, or answers again.
@@ -306,10 +333,11 @@ class TierWatch:
     A trial call in between (`half-open`) changes neither: however long a tier is away, it is two lines.
     """
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self.repeated = metrics.repeated
         self._metrics = metrics
-        self._away: set[TierName] = set()
+        self._clock = clock
+        self._away: dict[TierName, float] = {}
         for tier in TIERS:
             metrics.breaker(tier, "ok")
 
@@ -320,15 +348,15 @@ class TierWatch:
             known = {"db.system.name": tier, "db.operation.name": operation, "outcome": outcome}
             finished(f"{tier}.{operation}", seconds, known, failed=outcome != "ok")
 
-    def breaker(self, tier: TierName, state: str) -> None:
-        """The tier's breaker is now `ok`, `half-open` or `open`."""
+    def breaker(self, tier: TierName, state: str, reason: str = "") -> None:
+        """The tier's breaker is now `ok`, `half-open` or `open`; `reason`: what the last failure said."""
         self._metrics.breaker(tier, state)
         if state == "open" and tier not in self._away:
-            self._away.add(tier)
-            log.warning("breaker.changed", tier=tier, state=state)
+            self._away[tier] = self._clock()
+            log.warning("breaker.changed", tier=tier, state=state, reason=reason, callers=CALLERS[tier])
         elif state == "ok" and tier in self._away:
-            self._away.remove(tier)
-            log.warning("breaker.changed", tier=tier, state=state)
+            seconds = round(self._clock() - self._away.pop(tier), 1)
+            log.warning("breaker.changed", tier=tier, state=state, away_seconds=seconds)
 
 
 def _wants_openmetrics(accept: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from typing import Final, Literal, NamedTuple, get_args
 
-from sessionmanager.words import LIVE_CALL_STATES, PLACEMENTS, STATUSES, TierName
+from sessionmanager.words import GATEWAYS, LIVE_CALL_STATES, PLACEMENTS, STATUSES, TierName
 
 OTHER: Final = "other"
 FAST: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0)
@@ -31,7 +31,7 @@ BREAKER_STATES: Final = ("ok", "half-open", "open")
 REFUSALS: Final = (
     "missing", "header", "size", "shape", "base64", "json", "algorithm", "type", "critical", "key-reference", "key-id",
     "unknown-key", "signature", "time", "expired", "early", "lifetime", "issuer", "audience", "subject", "tenant",
-    "roles", "binding", "revoked", "api-key", "forbidden",
+    "roles", "binding", "revoked", "api-key", "left", "forbidden",
 )  # fmt: skip
 SHED: Final = ("depth", "late")
 REPEATS: Final = ("ok", "failed", "budget", "deadline")
@@ -43,6 +43,9 @@ LIVEKIT_OUTCOMES: Final = ("ok", "gone", "refused", "failed", "timeout", "open",
 ROOM_CORRECTIONS: Final = (
     "connection", "room_id", "turn_detection", "config", "participant_missing", "participant_unknown",
     "participant_left", "microphone_open",
+)  # fmt: skip
+CALL_ENDS: Final = (
+    "superseded", "session-ended", "erased", "taken-out", "ended-by-bot", "model-lost", "line-lost", "hung-up",
 )  # fmt: skip
 QUEUES: Final = ("requests", "commits", "turns", "cold", "worker", "audit", "services", "rooms", "handlers")
 
@@ -162,6 +165,42 @@ METRICS: Final = (
 )  # fmt: skip
 """Counters get `_total` behind their names on the page that is scraped, as both formats demand."""
 
+BRIDGE_METRICS: Final = (
+    Metric("sessionmanager_bridge_calls", "gauge", "Calls that this bridge holds.", (("gateway", GATEWAYS),)),
+    Metric(
+        "sessionmanager_bridge_calls_ended", "counter",
+        "Calls that this bridge is done with; `line-lost`, `superseded` and `model-lost` may go on elsewhere.",
+        (("gateway", GATEWAYS), ("reason", CALL_ENDS)),
+    ),
+    Metric(
+        "sessionmanager_bridge_attach_duration_seconds", "histogram",
+        "From an arrival to its place in the session: made anew, resumed, refused for good, or not to be had in time.",
+        (("gateway", GATEWAYS), ("outcome", ("created", "resumed", "refused", "away"))),
+    ),
+    Metric(
+        "sessionmanager_bridge_model_connections", "counter",
+        "Connections to the model: the first of a call, one after a loss, one in place of an old one; and tries that"
+        " failed.",
+        (("kind", ("first", "again", "replaced", "failed")),),
+    ),
+    Metric(
+        "sessionmanager_bridge_half_sentences", "counter",
+        "What callers were saying when their lines were lost: heard by the next model here, written down for another"
+        " bridge, or forgotten, as nobody came back.",
+        (("outcome", ("heard", "written", "forgotten")),),
+    ),
+    Metric(
+        "sessionmanager_bridge_outbox_depth", "gauge",
+        "Appends that the service does not have yet: what is lost with a bridge whose outbox is memory.",
+    ),
+    Metric(
+        "sessionmanager_bridge_added_duration_seconds", "histogram",
+        "What the bridge adds to a piece of sound, without the networks on both sides.",
+        (("towards", ("model", "caller")),),
+    ),
+)  # fmt: skip
+"""What a bridge tells about itself, on its own door."""
+
 
 class Event(NamedTuple):
     """One log event: the least level it is written at, and when."""
@@ -174,6 +213,11 @@ class Event(NamedTuple):
 EVENTS: Final = (
     Event("server.started", "info", "The service answers; `address`, `data_dir`."),
     Event("server.stopping", "info", "SIGTERM or SIGINT came; running requests are finished."),
+    Event(
+        "background.failed",
+        "error",
+        "What runs beside requests met an error that is our fault, and begins again; `work`, `error`, `traceback`.",
+    ),
     Event("profile.begun", "warning", "SIGUSR2 came: the event loop is measured for `seconds`."),
     Event("profile.written", "warning", "A profile was written; `path`, for `python -m pstats`."),
     Event("profile.failed", "warning", "A profile could not be made or written; `reason`."),
@@ -181,13 +225,23 @@ EVENTS: Final = (
     Event("processes.died", "error", "One of several processes ended by itself; `slot`, `code`."),
     Event("processes.killed", "error", "One did not stop in time, and was killed; `slot`."),
     Event("server.stopped", "info", "Everything is closed."),
-    Event("server.failed", "error", "The service cannot go on."),
+    Event("server.failed", "error", "The service cannot go on, and the process ends with 1; `reason`."),
     Event("secret.made", "warning", "A token secret was made in the data directory, because none was given; `path`."),
     Event("master_key.made", "warning", "A master key was made in the data directory; `path`. Keep a copy."),
-    Event("request.finished", "info", "One request; `method`, `route`, `status`, `seconds`."),
+    Event(
+        "request.finished",
+        "info",
+        "A request that failed with 5xx; at debug, any: `method`, `route`, `status`, "
+        "`seconds`, `session`, and the type of its `problem`.",
+    ),
     Event("request_failed", "error", "A request met an error that is our fault; `error`, `traceback`."),
     Event("edge.shedding", "warning", "This replica has too much to do and refuses some; `state`: `begun`, `ended`."),
-    Event("breaker.changed", "warning", "A tier is asked no more (`state` `open`), or answers again (`ok`); `tier`."),
+    Event(
+        "breaker.changed",
+        "warning",
+        "A tier is asked no more (`state` `open`): `tier`, `reason`, "
+        "and what `callers` meet meanwhile. Or it answers again (`ok`), after `away_seconds`.",
+    ),
     Event("hot.opened", "info", "Redis was found; `shape` (`single`, `sentinel`, `cluster`), `version`."),
     Event("hot.unreachable", "warning", "No Redis at the start; it is looked for until it answers; `problem`."),
     Event("hot.weak_server", "warning", "Redis is set up in a way that will hurt; `problem` says what to mend."),
@@ -201,7 +255,13 @@ EVENTS: Final = (
     Event("warm.commit_hangs", "error", "A COMMIT did not come back while the tier was closed; `waited_seconds`."),
     Event("warm.poisoned", "error", "A write to disk failed: warm takes nothing more until it is opened anew."),
     Event("worker.cannot_look", "warning", "The worker could not ask what is due; once, until it can."),
-    Event("worker.failed", "error", "A piece of due work met an error that is our fault; it is put off."),
+    Event("worker.failed", "error", "A piece of due work met an error that is our fault; it is put off; `work`."),
+    Event(
+        "worker.corrupt",
+        "error",
+        "Stored data does not check, and a session cannot get what it is owed: `session`, "
+        "`work`, `detail`. Once, until it can.",
+    ),
     Event(
         "worker.held_back",
         "warning",
@@ -209,7 +269,7 @@ EVENTS: Final = (
     ),
     Event("tenants.unreadable", "error", "A record of a tenant's settings does not read as one; it is passed over."),
     Event("services.unreadable", "error", "A record of a service does not read as one; it is passed over."),
-    Event("services.cannot_look", "warning", "The registry could not be read; it is read again; `error`."),
+    Event("services.cannot_look", "warning", "The registry could not be read; once, until it can; `error`."),
     Event("services.not_told", "warning", "What a service answered could not be written down; it is asked again."),
     Event("services.failed", "error", "Watching over services met an error that is our fault; `error`."),
     Event("handler.not_loaded", "error", "An installed handler cannot be used; `handler`, `error`."),
@@ -217,16 +277,19 @@ EVENTS: Final = (
     Event("handler.resting", "error", "A handler failed too often in a row and hears nothing for a while; `handler`."),
     Event("handler.too_slow", "warning", "A handler does not keep up: its oldest news are dropped; `handler`."),
     Event("feed.failed", "error", "A feed's reader met an error that is our fault; its followers come back; `error`."),
-    Event("webhook.cannot_look", "warning", "Webhooks cannot be looked at; nothing is sent until they can; `error`."),
-    Event("webhook.disabled", "warning", "A webhook was taken out of service; `hook`, `reason`."),
-    Event("webhook.lost", "warning", "Another process delivers for a tenant; this one has stopped."),
+    Event("webhook.cannot_look", "warning", "Webhooks cannot be looked at: nothing is sent meanwhile; `error`. Once."),
+    Event("webhook.disabled", "warning", "A webhook was taken out of service; `tenant`, `hook`, `reason`."),
+    Event("webhook.lost", "warning", "Another process delivers for a `tenant`; this one has stopped."),
     Event("webhook.unreadable", "error", "A record of webhooks does not read as one; it is passed over; `kind`."),
     Event("webhook.failed", "error", "Deliveries of a webhook met an error that is our fault; `hook`, `error`."),
     Event("room.alert", "warning", "A room and its session cannot be brought together; `reason`."),
     Event("room.not_looked_at", "warning", "A look at a room could not be written down; it is looked at again."),
     Event("room.call_not_followed", "info", "A caller by SIP could not be made a call of the session."),
     Event("room.failed", "error", "A look at a room met an error that is our fault; it is due again; `error`."),
-    Event("audit.cannot_write", "warning", "Lines of the audit trail wait for warm; `waiting`."),
+    Event("audit.cannot_write", "warning", "Lines of the audit trail wait until warm takes them; `waiting`. Once."),
+    Event("audit.lost", "error", "Too many lines of the audit trail wait; `lost` so far: at the first and at the end."),
+    Event("jwks.cannot_fetch", "warning", "JWT_JWKS_URL did not answer with keys: those at hand go on; `reason`."),
+    Event("tokens.unreadable", "error", "A record of a revoked token does not read as one; it is passed over."),
     Event("library", "info", "A line of a library's own logger; `logger`, `text`."),
 )
 
@@ -241,12 +304,16 @@ def render() -> str:
         "",
         "| metric | type | labels | what it tells |", "|---|---|---|---|",
     ]  # fmt: skip
-    for row in METRICS:
-        suffix = "_total" if row.kind == "counter" else ""
-        labels = "; ".join(f"`{name}`" + (f": {', '.join(v)}" if v else "") for name, v in row.labels)
-        lines.append(f"| `{row.name}{suffix}` | {row.kind} | {labels} | {row.help} |")
+    lines += [_line(row) for row in METRICS]
     bounds = sorted({row.bounds for row in METRICS if row.kind == "histogram"})
     lines += ["", "Histograms have the bounds (in seconds) " + "; or ".join(_listed(one) for one in bounds) + "."]
+    lines += [
+        "", "## Bridges", "",
+        "A bridge process (`sessionmanager bridge …`) answers `GET /metrics` on its own door; how it is guarded stands",
+        "in [Telephone calls](../how-to/telephone.md).", "",
+        "| metric | type | labels | what it tells |", "|---|---|---|---|",
+        *(_line(row) for row in BRIDGE_METRICS),
+    ]  # fmt: skip
     lines += ["", "## Log events", ""]
     lines += [
         "Every line is one JSON object with `at`, `level`, `event`, and `request_id` and `tenant` where there is a"
@@ -254,6 +321,12 @@ def render() -> str:
     lines += ["request.", "", "| event | level | when |", "|---|---|---|"]
     lines += [f"| `{event.name}` | {event.level} | {event.help} |" for event in EVENTS]
     return "\n".join(lines) + "\n"
+
+
+def _line(row: Metric) -> str:
+    suffix = "_total" if row.kind == "counter" else ""
+    labels = "; ".join(f"`{name}`" + (f": {', '.join(v)}" if v else "") for name, v in row.labels)
+    return f"| `{row.name}{suffix}` | {row.kind} | {labels} | {row.help} |"
 
 
 def _listed(bounds: tuple[float, ...]) -> str:

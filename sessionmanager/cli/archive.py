@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sessionmanager.client.client import PlainClient
 
 PAGE: Final = 200
+IN_USE: Final = ("waiting_for_services", "ready", "active", "ending")
+"""Statuses in which a session is not archived on request."""
 BAR_COLUMNS: Final = 30
 SHOWN_SECONDS: Final = 0.2
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -133,10 +135,11 @@ class _Run:
 
     def _name(self, session: dict[str, Any]) -> None:
         if self._as_json:
-            print_json({"session": session["id"], "last_activity": session["last_activity"]})
+            told = {"session": session["id"], "last_activity": session["last_activity"], "status": session["status"]}
+            print_json(told)
         else:
             self._clear()
-            click.echo(plain(f"{session['last_activity']}  {session['id']}"))
+            click.echo(plain(f"{session['last_activity']}  {session['status']:<11}  {session['id']}"))
 
     def _end(self) -> None:
         self._clear()
@@ -144,7 +147,8 @@ class _Run:
             counts = {"found": self._found, "asked": self._asked, "refused": self.refused}
             print_json({**counts, "active_before": self._before, "dry_run": self._dry_run})
         elif self._dry_run:
-            click.echo(f"{self._found:,} sessions without activity since {self._before}; nothing was asked for")
+            told = f"{self._found:,} sessions without activity since {self._before}; nothing was asked for"
+            click.echo(f"{told}. Those in use ({', '.join(IN_USE)}) would be refused")
         else:
             refused = f", {self.refused:,} refused" if self.refused else ""
             click.echo(f"{self._asked:,} sessions asked for{refused}; the service's worker moves them")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sessionmanager.client import AsyncClient
 
 F = TypeVar("F", bound=Callable[..., Any])
+LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 SIMULATED: Final = "simulated"
 """In place of an address: a model of this process, which knows the recorded call."""
 
@@ -46,6 +47,8 @@ def _model_options(command: F) -> F:
                      help="Functions that the model may ask for."),
         click.option("--outbox", type=click.Path(path_type=Path, dir_okay=False),
                      help="A file for what is said while the service is away; else memory."),
+        click.option("--metrics-token", envvar="BRIDGE_METRICS_TOKEN",
+                     help="Who shows it may read /metrics; without one only a loopback address has the page."),
         click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
         click.option("--port", type=click.IntRange(0, 65535), default=8010, show_default=True,
                      help="Port to listen on; 0 takes a free one."),
@@ -106,7 +109,7 @@ def _checked(make: Callable[[], Any]) -> Any:
 
 
 def _warn_if_open(common: dict[str, Any], secrets: tuple[str, ...], flag: str) -> None:
-    if not secrets and common["host"] not in ("127.0.0.1", "::1", "localhost"):
+    if not secrets and common["host"] not in LOOPBACK:
         click.echo(f"warning: without {flag}, whoever reaches {common['host']} can call", err=True)
 
 
@@ -145,7 +148,9 @@ async def _serve(
     make: Callable[[Bridge, AsyncClient], Starlette],
     place: tuple[str, str],
 ) -> None:
-    from sessionmanager.bridges.doors.serving import listen, serve
+    from sessionmanager.bridges.doors.metrics import with_metrics
+    from sessionmanager.bridges.doors.serving import serve
+    from sessionmanager.running.small_server import listen
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -153,6 +158,9 @@ async def _serve(
         loop.add_signal_handler(number, stop.set)
     async with _opened(common, target, functions) as (made, client):
         app = make(made, client)
+        sockets, token = app.state.sockets, common["metrics_token"]
+        if token is not None or common["host"] in LOOPBACK:
+            app = _checked(lambda: with_metrics(app, made.metrics, token))
         door = listen(common["host"], common["port"])
         host, port = door.getsockname()[:2]
         address = f"{place[0]}://{f'[{host}]' if ':' in host else host}:{port}{place[1]}"
@@ -163,7 +171,7 @@ async def _serve(
             else:
                 click.echo(f"the bridge answers at {address}, and keeps calls at {target.url}")
 
-        await serve(app, door, app.state.sockets, stop, told=told)
+        await serve(app, door, sockets, stop, told=told)
 
 
 @asynccontextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 from urllib.parse import urlsplit
@@ -46,21 +47,39 @@ async def _look(settings: Settings, tiers: list[TierName], as_json: bool) -> int
         url: str = getattr(settings, f"{tier}_url")
         if not as_json:
             click.echo(f"{tier}: {plain(settings.shown(f'{tier}_url'))}")
-        async for finding in _findings(settings, tier):
-            if finding.level == "bad":
-                worst = FAILURE
-            if as_json:
-                print_json({"tier": tier, "backend": urlsplit(url).scheme, **finding._asdict()})
-            else:
-                click.echo(plain(f"  {finding.level:<4}  {finding.check}: {finding.detail}"))
-                if finding.mend:
-                    click.echo(plain(f"        → {finding.mend}"))
+        async with aclosing(_findings(settings, tier)) as findings:  # whoever reads may leave in the midst (`| head`)
+            async for finding in findings:
+                if finding.level == "bad":
+                    worst = FAILURE
+                if as_json:
+                    print_json({"tier": tier, "backend": urlsplit(url).scheme, **finding._asdict()})
+                else:
+                    click.echo(plain(f"  {finding.level:<4}  {finding.check}: {finding.detail}"))
+                    if finding.mend:
+                        click.echo(plain(f"        → {finding.mend}"))
     if not as_json:
         click.echo("something must be mended" if worst else "nothing must be mended")
     return worst
 
 
-async def _findings(settings: Settings, tier: TierName) -> AsyncIterator[Finding]:
+async def _master(settings: Settings) -> Finding:
+    """Whether the master key, without which cold is noise, is there and is the one of this data."""
+    from sessionmanager.errors import NotFound
+    from sessionmanager.model.finding import bad, note, ok
+    from sessionmanager.opening import is_master_right
+
+    try:
+        right = await is_master_right(settings)
+    except NotFound as error:
+        return bad("master key", error.detail, "put it back from its copy: nothing else opens what lies in cold")
+    if right is None:
+        return note("master key", "nothing was written with any yet")
+    if right:
+        return ok("master key", "it is the one that the data was written with")
+    return bad("master key", "the data was written with another one", "give that one: MASTER_KEY_FILE")
+
+
+async def _findings(settings: Settings, tier: TierName) -> AsyncGenerator[Finding]:
     """What the backend's own doctor finds. Whatever goes wrong with the look itself is a finding, too."""
     from sessionmanager.errors import SessionManagerError
     from sessionmanager.model.finding import bad
@@ -69,9 +88,13 @@ async def _findings(settings: Settings, tier: TierName) -> AsyncIterator[Finding
 
     try:
         look = tools_of(settings, tier).diagnose(getattr(settings, f"{tier}_url"), **options_of(settings, tier))
-        async with asyncio.timeout(TIER_SECONDS):
+        sound = True
+        async with asyncio.timeout(TIER_SECONDS), aclosing(look):
             async for finding in look:
+                sound &= finding.level != "bad"
                 yield finding
+        if tier == "warm" and sound:
+            yield await _master(settings)
     except ImportError as error:
         extra = EXTRAS.get((error.name or "").split(".")[0])
         if extra is None:

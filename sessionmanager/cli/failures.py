@@ -44,12 +44,14 @@ _CODES: Final[Mapping[str, int]] = {
         output.UNAVAILABLE,
     ),
     "timed-out": output.TIMED_OUT,
+    e.DataCorrupt.type: output.DAMAGED,
 }  # fmt: skip
 _NEXT: Final[Mapping[str, str]] = {
     e.NotFound.type: "`sessionmanager sessions list` shows what there is; --tenant chooses another tenant",
     e.Erased.type: "nothing brings it back",
     e.Unauthenticated.type: "give --token, or --data-dir of the service that runs here",
     e.Forbidden.type: "use a token with another role (`sessionmanager token --role …`)",
+    e.DataCorrupt.type: "`sessionmanager verify --session ID`, where the service runs, says what is damaged",
     e.OutcomeUnknown.type: "repeat it with the same idempotency key",
     "unreachable": "start it with `sessionmanager serve`, or give --url",
     "timed-out": "try again, or give a longer --timeout",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -10,18 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
+import msgspec
 from msgspec import structs
 
 from sessionmanager.cli.failures import Gone
 from sessionmanager.cli.options import local_url, read_settings, settings_options
 from sessionmanager.cli.output import FAILURE, USAGE, json_option, print_json
+from sessionmanager.cli.token import token_at_hand
+from sessionmanager.loadtest.kept import Kept, Talk
 from sessionmanager.loadtest.plan import PLANS, Plan, users_of
+from sessionmanager.loadtest.samples import MARKS, Samples, latencies, marks
 from sessionmanager.loadtest.verdict import Verdict, judge, routes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from sessionmanager.loadtest.report import Samples
+    from collections.abc import Sequence
 
 OVERTIME_SECONDS: Final = 120
 """After the plan's end, until locust is ended: users come back from their last wait."""
@@ -29,7 +32,8 @@ LOCUSTFILE: Final = Path(__file__).parent.parent / "loadtest" / "locustfile.py"
 
 
 @click.command()
-@click.option("--url", envvar="SESSIONMANAGER_URL", help="Address of the service; else as `serve` has it.")
+@click.option("--url", "urls", envvar="SESSIONMANAGER_URL", multiple=True,
+              help="Address of the service, or of each replica; else as `serve` has it.")  # fmt: skip
 @click.option("--profile", type=click.Choice(tuple(PLANS)), default="100", show_default=True,
               help="Sessions held at the same time.")  # fmt: skip
 @click.option("--seconds", type=click.IntRange(5), help="How long, in place of what the profile says.")
@@ -38,7 +42,7 @@ LOCUSTFILE: Final = Path(__file__).parent.parent / "loadtest" / "locustfile.py"
 @settings_options
 @json_option
 def loadtest(
-    url: str | None,
+    urls: tuple[str, ...],
     profile: str,
     seconds: int | None,
     output: Path,
@@ -49,7 +53,8 @@ def loadtest(
     """Hold many conversations with a service at once, and write a report with a verdict.
 
     Exit code 1 when a criterion is missed. Sessions that it makes carry the label `load`. The token is that of
-    SESSIONMANAGER_TOKEN, else one made with the service's own secret.
+    SESSIONMANAGER_TOKEN, else one made with the service's own secret. With several addresses each user goes to the
+    next one where its own does not answer, and says the same again, as the client does.
     """
     for package in ("locust", "matplotlib"):
         if find_spec(package) is None:
@@ -61,10 +66,11 @@ def loadtest(
     for old in output.glob("run*"):
         old.unlink()
     settings = read_settings(config, data_dir=data_dir)
-    address = url or local_url(settings)
-    inherited = {**os.environ, "SESSIONMANAGER_DATA_DIR": str(settings.data_dir)}
-    _run(address, profile, plan, output, inherited, quiet=as_json)
-    verdicts, page = _report(plan, output)
+    addresses = urls or (local_url(settings),)
+    token = token_at_hand(settings, subject="loadtest")
+    _run(addresses, token, profile, plan, output, quiet=as_json)
+    kept = _read_back(addresses, token, output)
+    verdicts, page = _report(plan, output, kept)
     if as_json:
         print_json(
             {
@@ -81,17 +87,24 @@ def loadtest(
         sys.exit(FAILURE)
 
 
-def _run(address: str, profile: str, plan: Plan, output: Path, environ: Mapping[str, str], *, quiet: bool) -> None:
+def _run(addresses: Sequence[str], token: str, profile: str, plan: Plan, output: Path, *, quiet: bool) -> None:
     """Locust in a process of its own: gevent patches the standard library, and this one shall stay as it is."""
-    inherited = {**environ, "LOADTEST_PROFILE": profile, "LOADTEST_SAMPLES": str(output / "run_samples.jsonl")}
-    command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", address, "--headless"]
+    environ = {
+        **os.environ,
+        "SESSIONMANAGER_TOKEN": token,
+        "LOADTEST_ADDRESSES": " ".join(addresses),
+        "LOADTEST_PROFILE": profile,
+        "LOADTEST_SAMPLES": str(output / "run_samples.jsonl"),
+        "LOADTEST_TALKS": str(output / "run_talks.jsonl"),
+    }
+    command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", addresses[0], "--headless"]
     command += ["--users", str(sum(users_of(plan).values())), "--spawn-rate", str(plan.spawn_per_second)]
     command += ["--run-time", f"{plan.seconds}s", "--csv", str(output / "run"), "--csv-full-history", "--only-summary"]
     command += ["--exit-code-on-error", "0", "--stop-timeout", "10"]
     with open(output / "run.log", "wb") as log:
         try:
             subprocess.run(  # noqa: S603 - our own interpreter, with arguments that no shell reads
-                command, env=inherited, check=True, timeout=plan.seconds + OVERTIME_SECONDS,
+                command, env=environ, check=True, timeout=plan.seconds + OVERTIME_SECONDS,
                 stdout=subprocess.DEVNULL if quiet else None, stderr=log,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
@@ -100,16 +113,23 @@ def _run(address: str, profile: str, plan: Plan, output: Path, environ: Mapping[
             raise Gone(f"locust ended with {error.returncode}", f"look into {output / 'run.log'}", FAILURE) from None
 
 
-def _report(plan: Plan, output: Path) -> tuple[Sequence[Verdict], Path]:
+def _read_back(addresses: Sequence[str], token: str, output: Path) -> Kept:
+    from sessionmanager.loadtest.readback import read_back
+
+    said = (output / "run_talks.jsonl").read_bytes().splitlines()
+    return asyncio.run(read_back(addresses, token, [msgspec.json.decode(line, type=Talk) for line in said]))
+
+
+def _report(plan: Plan, output: Path, kept: Kept) -> tuple[Sequence[Verdict], Path]:
     from sessionmanager.loadtest import report
 
     with open(output / "run_stats.csv", encoding="utf-8", newline="") as file:
         routes = routes_of(file)
-    samples: Samples
     with open(output / "run_samples.jsonl", encoding="utf-8") as file:
-        samples = report.Samples(file)
+        samples = Samples(file)
     with open(output / "run_stats_history.csv", encoding="utf-8", newline="") as file:
-        history = report.latencies(file)
-    memory = {process: [value for _, value in line] for process, line in samples.memory.items()}
-    verdicts = judge(plan.criteria, routes, memory)
-    return verdicts, report.write(output, plan, routes, verdicts, samples, history)
+        history = latencies(file, samples.began)
+    done = output / MARKS
+    marked = marks(done.read_text(encoding="utf-8").splitlines(), samples.began) if done.exists() else []
+    verdicts = judge(plan.criteria, routes, samples.lasting(), kept)
+    return verdicts, report.write(output, plan, routes, verdicts, samples, history, marked)

@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "demo": ("demo:demo", "Play a recorded call through crash, resume and archive, and compare."),
     "token": ("token:token", "Make a token and print it alone."),
     "migrate": ("migrate:migrate", "Bring the warm tier to this release: tables, collections, indexes."),
+    "restored": ("migrate:restored", "After warm was restored from a backup: erase again what was erased since."),
     "config": ("config:config", "Show every setting, its value and where it came from."),
     "archive": ("archive:archive", "Ask that quiet sessions move to cold now."),
     "doctor": ("doctor:doctor", "Look at each configured tier from here and say what to mend."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
@@ -207,10 +207,26 @@ def export(
 
 def entry_line(entry: dict[str, Any]) -> str:
     """An entry on one line, for people."""
-    said = next((entry[name] for name in ("content", "output", "arguments", "data") if name in entry), "")
-    who = entry.get("role") or entry.get("name") or ""
+    data = entry.get("data")
+    event = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
+    who = entry.get("role") or entry.get("name") or entry.get("status") or event.get("event") or ""
+    said = next((entry[name] for name in ("content", "output", "arguments") if name in entry), None)
+    if said is None:
+        said = _happened(event) if event else entry.get("data", "")
     at = str(entry.get("at", ""))[:19].replace("T", " ")
     return plain(f"{entry.get('seq', ''):>7}  {at}  {entry.get('type', '')} {who}  {_short(said)}".rstrip())
+
+
+def _happened(event: dict[str, Any]) -> Any:
+    """What an entry of the service itself says, as short as a person who reads along wants it."""
+    participant, floor = event.get("participant"), event.get("floor")
+    if isinstance(participant, dict):
+        who = cast("dict[str, Any]", participant)
+        return f"{who.get('identity')} ({who.get('kind')}, {who.get('id')})"
+    if isinstance(floor, dict):
+        held = cast("dict[str, Any]", floor)
+        return f"number {held.get('number')}, held by {held.get('holder') or 'nobody'}"
+    return {name: value for name, value in event.items() if name != "event"}
 
 
 def _short(value: Any) -> str:

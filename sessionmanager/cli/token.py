@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -12,10 +13,11 @@ from sessionmanager.cli.output import USAGE, json_option, print_json
 from sessionmanager.words import ROLES
 
 if TYPE_CHECKING:
-    from sessionmanager.core.tokens import Minted
+    from sessionmanager.core.tokens.minting import Minted
     from sessionmanager.settings import Settings
 
 TTL_SECONDS: Final = 3600
+DAY_SECONDS: Final = 24 * 3600
 
 
 @click.command()
@@ -51,6 +53,14 @@ def token(
         click.echo(minted.token)
 
 
+def token_at_hand(settings: Settings, *, subject: str) -> str:
+    """The token of SESSIONMANAGER_TOKEN, else an admin's for a day, made with the service's own secret. Raises Gone."""
+    given = os.environ.get("SESSIONMANAGER_TOKEN")
+    if given:
+        return given
+    return mint(settings, ("admin",), tenant=DEFAULT_TENANT, subject=subject, ttl_seconds=DAY_SECONDS).token
+
+
 def mint(
     settings: Settings,
     roles: tuple[str, ...],
@@ -66,7 +76,8 @@ def mint(
     Raises: Gone: there is no secret here. Invalid: names every wrong field. SettingsInvalid.
     """
     from sessionmanager.cli.failures import Gone
-    from sessionmanager.core.tokens import Revocations, TokenMinter
+    from sessionmanager.core.tokens.minting import TokenMinter
+    from sessionmanager.core.tokens.revocations import Revocations
     from sessionmanager.local_secret import signing_secret
     from sessionmanager.model.roles import ALL_TENANTS, Actor
     from sessionmanager.tiers.warm.protocol import WarmRecords

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,13 +16,14 @@ from urllib.parse import quote, unquote
 import click
 
 from sessionmanager.cli.failures import Gone
-from sessionmanager.cli.options import read_settings, settings_options
+from sessionmanager.cli.options import DEFAULT_TENANT, read_settings, settings_options
 from sessionmanager.cli.output import DAMAGED, INTERRUPTED, NOT_FOUND, OK, json_option, plain, print_json
-from sessionmanager.errors import NotFound, SessionManagerError
+from sessionmanager.errors import DataCorrupt, NotFound, SessionManagerError
 from sessionmanager.words import Key
 
 if TYPE_CHECKING:
     from sessionmanager.core.verify import Looked
+    from sessionmanager.opening import Stores
     from sessionmanager.settings import Settings
 
 PATIENCE_SECONDS: Final = 60.0
@@ -34,6 +36,7 @@ BAR_COLUMNS: Final = 30
 
 @click.command()
 @click.option("--tenant", metavar="TENANT", help="Only the sessions of one tenant.")
+@click.option("--session", metavar="ID", help="Only this one, of --tenant or of the tenant `default`.")
 @click.option("--after", metavar="TENANT/ID", help="Go on after this session, where a stopped run ended.")
 @click.option("--rate", type=click.FloatRange(0.1, 1_000_000), default=500.0, show_default=True, metavar="N",
               help="Bodies read a second, at most.")  # fmt: skip
@@ -43,7 +46,7 @@ BAR_COLUMNS: Final = 30
 @settings_options
 @json_option
 def verify(
-    tenant: str | None, after: str | None, rate: float, at_once: int, leftovers: bool,
+    tenant: str | None, session: str | None, after: str | None, rate: float, at_once: int, leftovers: bool,
     data_dir: str | None, config: Path | None, as_json: bool,
 ) -> int:  # fmt: skip
     """Compare everything that is stored with everything that points to it. Reads only.
@@ -55,7 +58,8 @@ def verify(
     if last is not None and tenant not in (None, last.tenant):
         raise click.BadParameter(f"the session is not one of tenant {tenant}", param_hint="--after")
     settings = read_settings(config, data_dir=data_dir)
-    run = _Run(_Screen(as_json=as_json), tenant, rate=rate, at_once=at_once, leftovers=leftovers)
+    only = Key(tenant or DEFAULT_TENANT, session) if session is not None else None
+    run = _Run(_Screen(as_json=as_json), tenant, only, rate=rate, at_once=at_once, leftovers=leftovers)
     return asyncio.run(run(settings, last))
 
 
@@ -69,6 +73,20 @@ def _key_of(text: str) -> Key:
 def place_of(key: Key) -> str:
     """A session as `--after` takes it: neither part holds a slash of its own."""
     return f"{quote(key.tenant, safe='')}/{quote(key.id, safe=':@+=')}"
+
+
+async def _require(stores: Stores, key: Key) -> None:
+    """Raises Gone: there is no such session, and so nothing of it could be whole or damaged."""
+    try:
+        await stores.warm.load(key)
+    except NotFound:
+        raise Gone(f"there is no session {place_of(key)}", "give --tenant of its token", NOT_FOUND) from None
+    except DataCorrupt:
+        return  # what is damaged is told by the look itself
+
+
+async def _alone(key: Key) -> AsyncGenerator[Key]:
+    yield key
 
 
 class Pace:
@@ -88,16 +106,19 @@ class Pace:
 class _Run:
     """One run, from the first session to the last, or until somebody stops it."""
 
-    def __init__(self, screen: _Screen, tenant: str | None, *, rate: float, at_once: int, leftovers: bool) -> None:
+    def __init__(
+        self, screen: _Screen, tenant: str | None, only: Key | None, *, rate: float, at_once: int, leftovers: bool
+    ) -> None:
         self._screen = screen
         self._tenant = tenant
+        self._only = only
         self._pace = Pace(rate)
         self._at_once = at_once
         self._leftovers = leftovers
         self._stop = asyncio.Event()
 
     async def __call__(self, settings: Settings, last: Key | None) -> int:
-        from sessionmanager.core.verify import Verifier
+        from sessionmanager.core.verify import SessionVerifier
         from sessionmanager.opening import open_stores, options_of, tools_of
 
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -110,11 +131,16 @@ class _Run:
             except NotFound as error:
                 raise Gone(error.detail, "give --data-dir or --config of the service", NOT_FOUND) from None
         async with open_stores(settings) as stores:
-            self._screen.of = sum((await stores.warm.counts(self._tenant)).values())
-            verifier = Verifier(stores.warm, stores.cold, stores.keys, leftovers=self._leftovers, pace=self._pace)
+            if self._only is not None:
+                await _require(stores, self._only)
+            self._screen.of = 1 if self._only else sum((await stores.warm.counts(self._tenant)).values())
+            verifier = SessionVerifier(
+                stores.warm, stores.cold, stores.keys, leftovers=self._leftovers, pace=self._pace
+            )
             patience = _Patience()
             while True:
-                keys = walk(settings.warm_url, after=last, tenant=self._tenant, **options)
+                every = walk(settings.warm_url, after=last, tenant=self._tenant, **options)
+                keys = every if self._only is None else _alone(self._only)
                 try:
                     async with aclosing(keys), aclosing(verifier.walk(keys, at_once=self._at_once)) as looks:
                         async for looked in looks:

@@ -26,9 +26,8 @@ log = structlog.get_logger()
 class Profiler:
     """Begins at a signal, ends by itself; a signal while it measures is left alone. `listen` on the loop to measure."""
 
-    def __init__(self, folder: Path, seconds: float = PROFILE_SECONDS) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._seconds = seconds
         self._running: cProfile.Profile | None = None
 
     def listen(self, number: int = signal.SIGUSR2) -> None:
@@ -45,8 +44,8 @@ class Profiler:
             log.warning("profile.failed", reason="another profiler is at work")
             return
         self._running = profile
-        log.warning("profile.begun", seconds=self._seconds)
-        asyncio.get_running_loop().call_later(self._seconds, self._end, profile)
+        log.warning("profile.begun", seconds=PROFILE_SECONDS)
+        asyncio.get_running_loop().call_later(PROFILE_SECONDS, self._end, profile)
 
     def _end(self, profile: cProfile.Profile) -> None:
         profile.disable()

@@ -16,8 +16,8 @@ import uvloop
 
 from sessionmanager import logs
 from sessionmanager.api.app import metrics_app
-from sessionmanager.api.protocol import ServerBounds
-from sessionmanager.api.server import Tls, make_server
+from sessionmanager.api.serving.protocol import ServerBounds
+from sessionmanager.api.serving.server import Tls, make_server
 from sessionmanager.cli.serve import banner
 from sessionmanager.model.roles import Actor
 from sessionmanager.running.garbage import seldom
@@ -81,6 +81,7 @@ async def _serve(settings: Settings, place: Place | None) -> bool:
     def on_poison() -> None:
         nonlocal healthy
         healthy = False
+        log.error("server.failed", reason="warm can be trusted no more")
         for server in servers:
             server.should_exit = True
 
@@ -96,7 +97,7 @@ async def _serve(settings: Settings, place: Place | None) -> bool:
             print(banner(settings, _banner_token(settings, service), address), flush=True)  # noqa: T201
 
         def on_stopping() -> None:
-            service.api.service.draining = True
+            service.api.process.draining = True
             log.info("server.stopping")
 
         server = make_server(
@@ -124,15 +125,17 @@ async def _serve(settings: Settings, place: Place | None) -> bool:
                 await stack.enter_async_context(_metrics_server(settings, service))
             with seldom():
                 await server.serve(sockets=None if place is None else [place.socket])
+    if healthy and not server.started:
+        log.error("server.failed", reason="it could not begin to listen")
     log.info("server.stopped")
     return healthy and server.started
 
 
 async def _beside_others(stack: AsyncExitStack, place: Place, service: Service, server: Any) -> None:
     """Be one of several: show their metrics beside one's own, and stop when the process that keeps them has gone."""
-    siblings = Siblings(place, service.api.metrics.collect)
+    siblings = Siblings(place, service.metrics.collect)
     await stack.enter_async_context(siblings.answering())
-    service.api.metrics.beside = siblings.all
+    service.metrics.beside = siblings.all
     loop = asyncio.get_running_loop()
 
     def on_alone() -> None:

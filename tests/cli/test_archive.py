@@ -19,7 +19,9 @@ import pytest
 from sessionmanager.cli import archive as command
 from sessionmanager.cli.output import CONFLICT, DENIED, OK, USAGE
 from sessionmanager.client.client import PlainClient
+from sessionmanager.model.states import TRANSITIONS
 from sessionmanager.settings import rows
+from sessionmanager.words import STATUSES
 from tests.cli.runner import Ran, run
 from tests.support.process import Process, serving
 
@@ -78,6 +80,7 @@ def test_quiet_sessions_are_told_then_asked_for_then_not_found_again(
     ran, lines = archive(capfd, service, "--older-than", "0s", "--dry-run")
     assert ran.code == OK
     assert [line["session"] for line in lines[:-1]] == ids[::-1]
+    assert {line["status"] for line in lines[:-1]} == {"dormant"}
     assert (lines[-1]["found"], lines[-1]["asked"], lines[-1]["dry_run"]) == (5, 0, True)
     ran, lines = archive(capfd, service, "--older-than", "0s")
     assert ran.code == OK
@@ -85,6 +88,10 @@ def test_quiet_sessions_are_told_then_asked_for_then_not_found_again(
     talk(service, lambda client: until_cold(client, *ids))
     _, lines = archive(capfd, service, "--older-than", "0s", "--dry-run")
     assert lines[-1]["found"] == 0
+
+
+def test_what_a_dry_run_calls_in_use_is_what_a_request_refuses() -> None:
+    assert set(command.IN_USE) == set(STATUSES) - set(TRANSITIONS["archive"])
 
 
 def test_sessions_that_were_in_use_are_left_alone(capfd: pytest.CaptureFixture[str], service: Process) -> None:

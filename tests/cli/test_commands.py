@@ -103,7 +103,7 @@ def test_every_error_has_an_exit_code_of_its_kind() -> None:
     expected = {
         errors.NotFound(): 3, errors.Erased(): 3, errors.VersionConflict(1): 4, errors.NotResumable("ended"): 4,
         errors.Unauthenticated(): 5, errors.Forbidden(): 5, errors.TierUnavailable("warm"): 6, errors.Draining(): 6,
-        problems.Unreachable(): 6, problems.TimedOut(): 7, errors.Malformed(): 2, errors.DataCorrupt(): 1,
+        problems.Unreachable(): 6, problems.TimedOut(): 7, errors.Malformed(): 2, errors.DataCorrupt(): 8,
         problems.NotOurs(): 1, errors.OutcomeUnknown(): 6,
     }  # fmt: skip
     for error, code in expected.items():

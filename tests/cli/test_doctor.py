@@ -93,6 +93,33 @@ def test_what_is_not_there_yet_is_no_fault_and_is_not_made(capfd: pytest.Capture
     assert not folder.exists()
 
 
+def test_a_master_key_that_is_not_the_one_of_the_data_or_is_not_there_is_told(
+    capfd: pytest.CaptureFixture[str], folder: Path, tmp_path: Path
+) -> None:
+    async def made() -> None:
+        async with open_world(folder) as world:
+            await world.process().keys.check_master()
+
+    folder.mkdir(mode=0o700)
+    asyncio.run(made())
+    key = tmp_path / "key"
+
+    def of_key() -> tuple[int, list[tuple[str, str]]]:
+        ran, lines = look(capfd, "--data-dir", str(folder), "--tier", "warm")
+        return ran.code, [(line["level"], line["mend"]) for line in lines if line["check"] == "master key"]
+
+    code, [(level, mend)] = of_key()
+    assert (code, level) == (FAILURE, "bad")
+    assert "put it back" in mend
+    key.write_text(bytes(range(32)).hex())
+    key.chmod(0o600)
+    assert of_key() == (OK, [("ok", "")])
+    key.write_text(bytes(range(1, 33)).hex())
+    code, [(level, mend)] = of_key()
+    assert (code, level) == (FAILURE, "bad")
+    assert "MASTER_KEY_FILE" in mend
+
+
 def test_files_that_cannot_be_used_are_told_with_what_to_mend(capfd: pytest.CaptureFixture[str], folder: Path) -> None:
     folder.mkdir(mode=0o700)
     (folder / "warm.db").write_bytes(b"no database at all" * 100)

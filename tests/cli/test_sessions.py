@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sessionmanager.cli import output, reading
+from sessionmanager.cli.sessions import entry_line
 from sessionmanager.local_secret import signing_secret
 from sessionmanager.settings import rows
 from sessionmanager.settings_loader import load_settings
@@ -48,6 +49,35 @@ def test_list_shows_a_page_and_how_to_go_on(capfd: pytest.CaptureFixture[str], s
     assert headers["authorization"] == "Bearer t0ken"
     ran = run(capfd, "sessions", "list", "--json")
     assert json.loads(ran.out)["items"][0]["id"] == "call-1"
+
+
+@pytest.mark.parametrize(
+    ("members", "line"),
+    [
+        ({"type": "message", "role": "user", "content": "hi"}, "message user  hi"),
+        ({"type": "function_call", "name": "find", "arguments": {"a": 1}}, 'function_call find  {"a": 1}'),
+        (
+            {"type": "status", "status": "dormant", "data": {"transition": "suspend"}},
+            'status dormant  {"transition": "suspend"}',
+        ),
+        (
+            {
+                "type": "participant",
+                "data": {"event": "joined", "participant": {"id": "par_1", "identity": "bot", "kind": "agent", "x": 1}},
+            },
+            "participant joined  bot (agent, par_1)",
+        ),
+        (
+            {"type": "participant", "data": {"event": "floor", "floor": {"number": 3, "holder": None}}},
+            "participant floor  number 3, held by nobody",
+        ),
+        ({"type": "custom.note", "data": [1, 2]}, "custom.note   [1, 2]"),
+        ({"type": "custom.note"}, "custom.note"),
+    ],
+)
+def test_an_entry_is_one_line_that_a_person_reads(members: dict[str, object], line: str) -> None:
+    shown = entry_line({"seq": 7, "at": "2026-11-21T13:07:39.123Z", **members})
+    assert shown == f"      7  2026-11-21 13:07:39  {line}"
 
 
 def test_show_has_the_session_and_its_newest_entries(capfd: pytest.CaptureFixture[str], service: FakeService) -> None:

@@ -127,6 +127,17 @@ def test_all_tenants_are_walked_and_one_if_it_is_named(capfd: pytest.CaptureFixt
     assert look(capfd, folder, "--tenant", "nobody")[1][-1]["sessions"] == 0
 
 
+def test_one_session_is_looked_at_alone(capfd: pytest.CaptureFixture[str], folder: Path) -> None:
+    build(folder, *((key, scenes.archived) for key in (KEY, Key("acme", "call-2"), Key("default", "call-1"))))
+    objects(folder)[0].unlink()
+    found = {(tenant, id): look(capfd, folder, "--tenant", tenant, "--session", id) for tenant, id in
+             (("acme", "call-1"), ("acme", "call-2"), ("default", "call-1"))}  # fmt: skip
+    assert sorted(ran.code for ran, _ in found.values()) == [OK, OK, DAMAGED]
+    assert {lines[-1]["sessions"] for _, lines in found.values()} == {1}
+    ran, _ = look(capfd, folder, "--session", "nobody")
+    assert (ran.code, "default/nobody" in ran.err) == (NOT_FOUND, True)
+
+
 def test_pages_of_keys_are_walked_to_their_end(
     capfd: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,7 +279,7 @@ def test_what_is_left_of_an_erased_session_is_always_told(capfd: pytest.CaptureF
             data = await core.bodies.cold.get(name)
             await core.sessions.erase(KEY, scenes.ALICE)
             for _ in range(3):
-                await core.moves.table["erase"](KEY)
+                await core.works["erase"](KEY)
                 world.clock.seconds += scenes.GRACE_SECONDS
             stored = (await world.tiers.warm.load(KEY)).stored
             assert stored.tombstone is not None

@@ -16,6 +16,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support.house import ROOT
+from tests.support.left_out import FULL
 from tests.support.services import need
 
 pytestmark = pytest.mark.server
@@ -106,6 +107,7 @@ def test_a_known_vulnerability_fails_with_its_name_and_the_release_that_mends_it
     assert "click" not in done.stdout
 
 
+@FULL
 def test_where_no_database_can_be_reached_it_says_that_nothing_was_checked_and_succeeds() -> None:
     done = audited("http://127.0.0.1:9/v1/query")
     assert (done.returncode, done.stderr) == (0, "")
@@ -113,6 +115,7 @@ def test_where_no_database_can_be_reached_it_says_that_nothing_was_checked_and_s
     assert "no known vulnerability" not in done.stdout
 
 
+@FULL
 def test_a_database_that_answers_nonsense_is_no_clean_audit(tmp_path: Path) -> None:
     few = tmp_path / "few.txt"
     few.write_text("click==8.5.0\n")

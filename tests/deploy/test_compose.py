@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from sessionmanager.core.keyfiles import read_key_file
+from sessionmanager.core.keys.files import read_key_file
 from sessionmanager.settings_loader import load_settings
 from tests.deploy.manifests import program
 from tests.deploy.prometheus import server as prometheus_server

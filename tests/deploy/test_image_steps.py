@@ -14,8 +14,9 @@ import pytest
 
 from tests.deploy.image import Build, stages
 from tests.support.house import ROOT
+from tests.support.left_out import FULL
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, FULL]
 
 STOP_SECONDS: Final = 60.0
 

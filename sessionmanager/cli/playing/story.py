@@ -27,7 +27,7 @@ PAGE: Final = 25
 RESUME_ENTRIES: Final = 12
 DESCRIBED: Final = ("labels", "metadata", "context")
 COLD_SECONDS_MAX: Final = 120.0
-"""A move that the killed service had begun is waited for, a minute at most (`Policy.intent_grace_seconds`)."""
+"""A move that the killed service had begun is waited for, a minute at most (MOVE_GRACE_SECONDS)."""
 LOOK_SECONDS: Final = 0.02
 CUT_AT: Final = 0.6
 """The share of a request that goes out before the caller drops."""

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Raw
 
 from sessionmanager.bridges.base.record import CUT_OFF
-from sessionmanager.bridges.base.talk import keyed
+from sessionmanager.bridges.caller.listening import keyed
 from sessionmanager.cli.playing.recording import Comparison, Difference, compact, compare, said_in, split
 from sessionmanager.simulate.realtime.script import Ask, Say, Script, Step, Turn
 from sessionmanager.simulate.speech import duration_ms
