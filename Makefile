@@ -63,7 +63,7 @@ bench-peers: setup-dev $(VENV)-peers/.stamp ## measure beside session stores of 
 	@$(VENV)-peers/bin/python -m tests.bench.peers $(ARGS)
 
 load: setup-load services ## hold PROFILE=10000 conversations on three tiers, report in build/load
-	@$(VENV)-load/bin/python loadtests/run.py
+	@$(VENV)-load/bin/python loadtests/run.py $(ARGS)
 
 docs: setup-docs ## build the site into build/site; a broken link is an error
 	@$(VENV)-docs/bin/sphinx-build -q -n -W --keep-going -b html -d build/doctrees docs build/site

@@ -1,10 +1,11 @@
 """Every error that a caller can meet. No HTTP here: `api/problems.py` holds the one table of statuses.
 
     SessionManagerError
-    ├── fix     Malformed Unauthenticated Forbidden NotFound AlreadyExists IllegalTransition NotResumable LegalHold
-    │           Erased MinVersionAhead UnsupportedMediaType TooLarge Invalid KeyReused MethodNotAllowed
+    ├── fix     Malformed Unauthenticated Forbidden NotFound MethodNotAllowed AlreadyExists IllegalTransition
+    │           NotResumable Full FloorLost QuotaExceeded LegalHold Erased MinVersionAhead UnsupportedMediaType
+    │           TooLarge Invalid KeyReused
     ├── reload  VersionConflict PreconditionRequired
-    ├── wait    RateLimited InProgress JoinTimeout Contended TierUnavailable Draining Overloaded
+    ├── wait    RateLimited FloorTaken InProgress JoinTimeout Contended TierUnavailable Draining Overloaded
     ├── repeat  OutcomeUnknown
     └── none    UpstreamFailed DataCorrupt
     RevConflict   (between ledger and warm only: a compare-and-set lost; no client ever sees it)
@@ -29,19 +30,31 @@ class FieldError(NamedTuple):
 
 
 class SessionManagerError(Exception):
-    """Base of all. `members()` are the extension members of the problem document (RFC 9457 section 3.2)."""
+    """Base of all. `members()` are the extension members of the problem document (RFC 9457 section 3.2).
+
+    advice: the detail where nobody says more. Every error can be copied and pickled, as pools of processes do.
+    """
 
     type: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
     remedy: ClassVar[Remedy] = "none"
+    advice: ClassVar[str] = ""
     retry_after_seconds: float | None = None
 
     def __init__(self, detail: str = "") -> None:
-        super().__init__(detail or self.title)
-        self.detail = detail or self.title
+        self.detail = detail or self.advice or self.title
+        super().__init__(self.detail)
 
     def members(self) -> dict[str, Any]:
         return {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _bare, (type(self), *self.args), self.__dict__
+
+
+def _bare(class_: type[SessionManagerError], *args: Any) -> SessionManagerError:
+    """An error without its `__init__`, which Python's own pickling would call with the finished text."""
+    return class_.__new__(class_, *args)
 
 
 # -- fix: change the request
@@ -64,6 +77,7 @@ class Unauthenticated(SessionManagerError):
     type = "unauthenticated"
     title = "A valid token is needed"
     remedy = "fix"
+    advice = "send `Authorization: Bearer TOKEN`; a token may have run out, be revoked or be made for another service"
 
 
 class Forbidden(SessionManagerError):
@@ -78,6 +92,7 @@ class NotFound(SessionManagerError):
     type = "not-found"
     title = "Not found"
     remedy = "fix"
+    advice = "there is no such thing for this token: look at the id, and at which tenant the token is for"
 
 
 class MethodNotAllowed(SessionManagerError):
@@ -94,6 +109,7 @@ class AlreadyExists(SessionManagerError):
     type = "already-exists"
     title = "The id is taken"
     remedy = "fix"
+    advice = "the id is taken: go on with what has it, or choose another"
 
 
 class IllegalTransition(SessionManagerError):
@@ -124,7 +140,7 @@ class NotResumable(SessionManagerError):
 
 
 class Full(SessionManagerError):
-    """A bound of the session's head is reached: participants, attachments of one kind."""
+    """A bound of the session's head is reached: participants, live calls."""
 
     type = "full"
     title = "The session is full"
@@ -163,6 +179,8 @@ class QuotaExceeded(SessionManagerError):
 
 
 class LegalHold(SessionManagerError):
+    """Reserved: nothing of this version answers it; clients know it."""
+
     type = "legal-hold"
     title = "The session is under legal hold"
     remedy = "fix"
@@ -172,6 +190,7 @@ class Erased(SessionManagerError):
     type = "erased"
     title = "Erased for ever"
     remedy = "fix"
+    advice = "erased for ever; the id is never given again"
 
 
 class MinVersionAhead(SessionManagerError):
@@ -277,7 +296,7 @@ class FloorTaken(SessionManagerError):
 
 
 class InProgress(SessionManagerError):
-    """The same idempotency key is still running."""
+    """The same idempotency key is still running. Reserved: this version lets the second request wait for the first."""
 
     type = "in-progress"
     title = "The same request is still running"

@@ -7,14 +7,15 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from sessionmanager.words import Instant, SessionType
+from sessionmanager.words import INTEGER_MAX, Instant, SessionType
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$(?!\n)"  # Python's `$` alone would let a last line feed pass
 Text = Annotated[str, Meta(min_length=1, max_length=255, pattern=_PRINTABLE)]
 Label = Annotated[str, Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
 Name = Annotated[str, Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
-Time = Annotated[Instant, Meta(max_length=64, pattern=r"^\d{4}-\d\d-\d\d[Tt]")]
-Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+TIME_BEGINS: Final = r"^\d{4}-\d\d-\d\d[Tt]"
+Time = Annotated[Instant, Meta(max_length=64, pattern=TIME_BEGINS)]
+Count = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
 
 
 class RealtimeFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from sessionmanager.core.keyfiles import make_key_file, read_key_file
+from sessionmanager.core.keys.files import make_key_file, read_key_file
 from sessionmanager.settings import Settings
 from sessionmanager.settings_checks import refused
 from sessionmanager.settings_rows import Secret

@@ -6,6 +6,7 @@ neither worker nor hot tier.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
@@ -13,9 +14,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 from urllib.parse import urlsplit
 
+import structlog
+
 from sessionmanager import logs
-from sessionmanager.core.keyfiles import read_key_file
-from sessionmanager.core.keys import MASTER_KEY, MasterKey, SessionKeys
+from sessionmanager.core.keys.files import read_key_file
+from sessionmanager.core.keys.hierarchy import MASTER_KEY, MasterKey, SessionKeys
 from sessionmanager.core.verify import ReadOnlyRecords
 from sessionmanager.errors import NotFound
 from sessionmanager.model.roles import ALL_TENANTS
@@ -39,6 +42,7 @@ class Stores(NamedTuple):
     warm: GuardedWarm
     cold: GuardedCold
     keys: SessionKeys
+    master: MasterKey
 
 
 def options_of(settings: Settings, tier: TierName) -> dict[str, Any]:
@@ -79,6 +83,18 @@ def tools_of(settings: Settings, tier: TierName) -> Any:
     return import_module(f"sessionmanager.tiers.{tier}.{backend}_doctor")
 
 
+async def is_master_right(settings: Settings) -> bool | None:
+    """Whether the master key is the one that the data was written with; None where nobody has written any.
+
+    Raises NotFound: there is no key; SettingsInvalid: it is none; TierUnavailable.
+    """
+    find = tools_of(settings, "warm").find_record
+    record = await find(settings.warm_url, ALL_TENANTS, MASTER_KEY, "current", **options_of(settings, "warm"))
+    if record is None:
+        return None
+    return record.data == MasterKey(_read_master(settings)).id.encode()
+
+
 @asynccontextmanager
 async def open_stores(settings: Settings) -> AsyncGenerator[Stores]:
     """Warm and cold, guarded, and the keys, which only open what is there.
@@ -104,11 +120,26 @@ async def open_stores(settings: Settings) -> AsyncGenerator[Stores]:
         keys = SessionKeys(master, cast("WarmRecords", ReadOnlyRecords(warm)))
         # With another master key every body would look damaged.
         if await warm.get_record(ALL_TENANTS, MASTER_KEY, "current") is not None:
-            try:
-                await keys.check_master()
-            except ValueError as error:
-                raise refused(settings, "master_key_file", str(error)) from None
-        yield Stores(warm, cold, keys)
+            await check_master(settings, keys)
+        yield Stores(warm, cold, keys, master)
+
+
+async def check_master(settings: Settings, keys: SessionKeys, made: Path | None = None) -> None:
+    """Raises SettingsInvalid: the data was written with another master key; TierUnavailable.
+
+    made: the file of a key that was made just now. For data that has lost its own it does not stay: it would look like
+    the one to keep.
+    """
+    try:
+        await keys.check_master()
+    except ValueError as error:
+        if made is None:
+            raise refused(settings, "master_key_file", str(error)) from None
+        await asyncio.to_thread(made.unlink)
+        remedy = f"the key that the data was written with, which is missing: put it back at {made}"
+        raise refused(settings, "master_key_file", remedy) from None
+    if made is not None:
+        structlog.get_logger().warning("master_key.made", path=str(made))
 
 
 async def open_tier(stack: AsyncExitStack, settings: Settings, tier: TierName, **more: Any) -> Any:

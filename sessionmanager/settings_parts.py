@@ -8,7 +8,7 @@ from sessionmanager.core.assembly import CoreSettings
 from sessionmanager.core.bodies import PUTS_MAX
 from sessionmanager.core.feed.parts import FeedLimits
 from sessionmanager.core.rooms.rooms import RoomSettings
-from sessionmanager.core.services.parts import ServiceSettings, rules_of
+from sessionmanager.core.services.assembly import ServiceSettings, rules_of
 from sessionmanager.core.services.registry import Times
 from sessionmanager.core.tenancy.tenants import Quotas, ResumePolicy, ResumeWithin, TenantSettings
 from sessionmanager.model.calls.legs import Silence
@@ -38,6 +38,7 @@ def core_settings(settings: Settings) -> CoreSettings:
             warm_segments_max=settings.warm_segments_max,
             warm_segments_kept=settings.warm_segments_kept,
             keys_keep_seconds=settings.keys_keep_seconds,
+            intent_grace_seconds=settings.move_grace_seconds,
             # A put is sent up to three times, each with its own deadline, and the last may land a little later.
             upload_deadline_seconds=max(UPLOAD_DEADLINE_SECONDS_MIN, (PUTS_MAX + 1) * settings.cold_timeout_seconds),
             client_seconds=settings.service_client_seconds,

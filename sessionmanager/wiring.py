@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -19,28 +19,32 @@ from starlette.applications import Starlette
 from sessionmanager import logs
 from sessionmanager.api.app import make_app
 from sessionmanager.api.audit import Refusals
-from sessionmanager.api.auth import Verifier
 from sessionmanager.api.context import Api
-from sessionmanager.api.jwks import Jwks
-from sessionmanager.api.service import ServiceState
+from sessionmanager.api.identity.jwks import Jwks
+from sessionmanager.api.identity.verifier import Verifier
+from sessionmanager.api.process import ProcessState
 from sessionmanager.api.shedding import Shedding
 from sessionmanager.core.assembly import Core, CoreEvents, build_core
 from sessionmanager.core.feed.feeds import Feeds
-from sessionmanager.core.keyfiles import load_or_make_key_file, read_key_file
-from sessionmanager.core.keys import CursorCodec, MasterKey, SessionKeys
+from sessionmanager.core.keys.cursors import CursorCodec
+from sessionmanager.core.keys.files import load_or_make_key_file, read_key_file
+from sessionmanager.core.keys.hierarchy import MasterKey, SessionKeys
+from sessionmanager.core.outgoing.endpoints import LOOPBACK
 from sessionmanager.core.rooms.access import RoomTokens
+from sessionmanager.core.rooms.assembly import NO_LIVEKIT, AtLiveKit, open_livekit
 from sessionmanager.core.rooms.livekit import RoomLimits
-from sessionmanager.core.rooms.parts import NO_LIVEKIT, AtLiveKit, open_livekit
-from sessionmanager.core.services.api_keys import ApiKeys
-from sessionmanager.core.services.endpoints import LOOPBACK
+from sessionmanager.core.services.assembly import Outside, outside_of
 from sessionmanager.core.services.handlers import Handlers, installed
-from sessionmanager.core.services.parts import Outside, outside_of
-from sessionmanager.core.tokens import Revocations, TokenMinter
-from sessionmanager.core.webhooks.parts import WebhookLimits
+from sessionmanager.core.tokens.api_keys import ApiKeys
+from sessionmanager.core.tokens.minting import TokenMinter
+from sessionmanager.core.tokens.revocations import Revocations
+from sessionmanager.core.webhooks.shared import WebhookLimits
 from sessionmanager.core.webhooks.webhooks import Webhooks, build_webhooks
 from sessionmanager.local_secret import signing_secret
 from sessionmanager.metrics import Metrics, TierWatch
-from sessionmanager.opening import MASTER_KEY_NAME, options_of
+from sessionmanager.opening import MASTER_KEY_NAME, check_master, open_tier
+from sessionmanager.running.background import Work, keep
+from sessionmanager.running.gauges import watch
 from sessionmanager.running.log_shipping import LogShipper
 from sessionmanager.settings import Settings
 from sessionmanager.settings_checks import refused
@@ -49,7 +53,6 @@ from sessionmanager.tiers.guard import COLD_LIMITS, HOT_LIMITS, WARM_LIMITS, Gua
 from sessionmanager.tiers.guarded import GuardedCold, GuardedHot, GuardedWarm
 from sessionmanager.tiers.hot.memory import MemoryHot
 from sessionmanager.tiers.hot.protocol import Hot
-from sessionmanager.tiers.registry import opener
 from sessionmanager.tiers.trials import trials_of
 from sessionmanager.tracing.spans import trace_by
 from sessionmanager.words import TierName
@@ -58,8 +61,8 @@ TASKS_STOP_SECONDS: Final = 10.0
 EMBEDDED_WARM_TIMEOUT_SECONDS: Final = 5.0
 """SQLite has no network that could swallow an answer: a call that takes long waits for the disk, and will come."""
 
-Work = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
-"""What runs until it is told to stop."""
+OnPoison = Callable[[], None]
+"""Called once when the files of an embedded tier can be trusted no more: the process must end."""
 
 log = structlog.get_logger()
 
@@ -71,6 +74,7 @@ class Service(NamedTuple):
     core: Core
     api: Api
     tokens: TokenMinter
+    metrics: Metrics
 
 
 class _Events(CoreEvents):
@@ -166,16 +170,9 @@ def _tell(settings: Settings, metrics: Metrics, stack: AsyncExitStack, *, own_pr
     stack.callback(trace_by, None)
 
 
-def _watch_receivers(metrics: Metrics, handlers: Handlers, webhooks: Webhooks) -> None:
-    """Gauges of those who are told."""
-    metrics.watch("queue_depth", lambda: handlers.waiting, "handlers")
-    metrics.watch("webhook_owed_sessions", lambda: webhooks.owed)
-    metrics.watch("webhooks_disabled", lambda: webhooks.disabled)
-
-
 @asynccontextmanager
 async def open_service(
-    settings: Settings, *, on_poison: Any = None, own_process: bool = True
+    settings: Settings, *, on_poison: OnPoison | None = None, own_process: bool = True
 ) -> AsyncGenerator[Service]:
     """Open the tiers, build the core and the application, run the worker; close in the opposite order.
 
@@ -186,10 +183,10 @@ async def open_service(
     async with AsyncExitStack() as stack:
         _tell(settings, metrics, stack, own_process=own_process)
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        master = _master_key(settings)
+        master, made = _master_key(settings)
         guards = _guards(settings, TierWatch(metrics))
         hot, warm, cold = await _open_tiers(settings, stack, guards, master, on_poison)
-        await SessionKeys(master, warm).check_master()
+        await check_master(settings, SessionKeys(master, warm), made)
         revocations = Revocations(warm)
         await revocations.refresh()
         verifier, tokens = _identity(settings, revocations, stack)
@@ -201,17 +198,15 @@ async def open_service(
             livekit=livekit.service,
         )  # fmt: skip
         await core.tenants.refresh()
-        state = ServiceState(guards, _backends(settings), time.monotonic)
-        refusals = Refusals(warm)
         feeds = Feeds(hot, warm, core.reads, clock=time.monotonic, rng=random.Random(), limits=feed_limits(settings))
         webhooks = _webhooks(settings, warm, core, master, metrics, stack)
         api = Api(
             core=core,
             warm=warm,
             tokens=tokens,
-            refusals=refusals,
+            refusals=Refusals(warm),
             cursors=CursorCodec(master.cursor_key),
-            service=state,
+            process=ProcessState(guards, _backends(settings), time.monotonic),
             metrics=metrics,
             feeds=feeds,
             api_keys=ApiKeys(warm, master.api_key_key, random_bytes=os.urandom, revoked=revocations.revoked),
@@ -227,13 +222,13 @@ async def open_service(
             deadline_seconds=settings.request_deadline_seconds,
             may_enter=shedding.check,
             cors_origins=settings.cors_origins,
+            log_requests=settings.log_level == "debug",
         )
-        _watch(metrics, core, refusals, hot, feeds)
-        _watch_receivers(metrics, handlers, webhooks)
+        watch(metrics, api, handlers, hot)
         trials = trials_of(hot, warm, cold)
-        watching = (core.services.monitor.run, webhooks.run, revocations.run, core.tenants.run, refusals.run)
+        watching = (core.services.monitor.run, webhooks.run, revocations.run, core.tenants.run, api.refusals.run)
         async with _running(api, handlers, (core.worker.run, trials.run, shedding.run, *watching), guards):
-            yield Service(app, core, api, tokens)
+            yield Service(app, core, api, tokens, metrics)
 
 
 @asynccontextmanager
@@ -242,12 +237,12 @@ async def _running(
 ) -> AsyncGenerator[None]:
     """What goes on beside requests, and the order in which it ends: nothing new, then what has begun, then the rest."""
     stop = asyncio.Event()
-    tasks = [asyncio.create_task(work(stop)) for work in works]
+    tasks = [asyncio.create_task(keep(work, stop)) for work in works]
     handlers.start()
     try:
         yield
     finally:
-        api.service.draining = True
+        api.process.draining = True
         await api.feeds.close()
         await api.core.services.seating.close()
         await api.core.rooms.close()
@@ -262,12 +257,16 @@ async def _running(
 
 
 async def _open_tiers(
-    settings: Settings, stack: AsyncExitStack, guards: Mapping[TierName, Guard], master: MasterKey, on_poison: Any
+    settings: Settings,
+    stack: AsyncExitStack,
+    guards: Mapping[TierName, Guard],
+    master: MasterKey,
+    on_poison: OnPoison | None,
 ) -> tuple[Hot, GuardedWarm, GuardedCold]:
     """The three tiers, each behind its guard; they close in the opposite order."""
-    cold = GuardedCold(await stack.enter_async_context(_open(settings, "cold")), guards["cold"])
-    warm = await stack.enter_async_context(_open(settings, "warm", **_of_warm(settings, on_poison)))
-    copies: Hot = await stack.enter_async_context(_open(settings, "hot", **_of_hot(settings, master)))
+    cold = GuardedCold(await open_tier(stack, settings, "cold"), guards["cold"])
+    warm = await open_tier(stack, settings, "warm", **_of_warm(settings, on_poison))
+    copies: Hot = await open_tier(stack, settings, "hot", **_of_hot(settings, master))
     # A dictionary in this process neither fails nor keeps anybody waiting: a guard would cost more than its calls.
     hot = copies if isinstance(copies, MemoryHot) else GuardedHot(copies, guards["hot"])
     return hot, GuardedWarm(warm, guards["warm"]), cold
@@ -276,14 +275,6 @@ async def _open_tiers(
 def _backends(settings: Settings) -> dict[TierName, str]:
     urls: dict[TierName, str] = {"hot": settings.hot_url, "warm": settings.warm_url, "cold": settings.cold_url}
     return {tier: urlsplit(url).scheme for tier, url in urls.items()}
-
-
-def _open(settings: Settings, tier: TierName, **options: Any) -> Any:
-    url: str = getattr(settings, f"{tier}_url")
-    try:
-        return opener(tier, url)(url, **options_of(settings, tier), **options)
-    except ValueError as error:
-        raise refused(settings, f"{tier}_url", str(error)) from None
 
 
 def _of_hot(settings: Settings, master: MasterKey) -> dict[str, Any]:
@@ -304,7 +295,7 @@ def _of_hot(settings: Settings, master: MasterKey) -> dict[str, Any]:
     }
 
 
-def _of_warm(settings: Settings, on_poison: Any) -> dict[str, Any]:
+def _of_warm(settings: Settings, on_poison: OnPoison | None) -> dict[str, Any]:
     """What only an embedded tier tells: that its file can no longer be trusted, and the process must end."""
     return {"on_poison": on_poison} if "warm" in settings.embedded_tiers else {}
 
@@ -324,19 +315,18 @@ def _guards(settings: Settings, observer: Observer) -> Mapping[TierName, Guard]:
     }
 
 
-def _master_key(settings: Settings) -> MasterKey:
+def _master_key(settings: Settings) -> tuple[MasterKey, Path | None]:
+    """The master key, and the file that was made for it now. Raises SettingsInvalid."""
     if settings.master_key_file is not None:
         try:
-            return MasterKey(read_key_file(Path(settings.master_key_file)))
+            return MasterKey(read_key_file(Path(settings.master_key_file))), None
         except FileNotFoundError:
             raise refused(settings, "master_key_file", "a file that is there") from None
         except ValueError as error:
             raise refused(settings, "master_key_file", str(error)) from None
     path = settings.data_dir / MASTER_KEY_NAME
     key, made = load_or_make_key_file(path)
-    if made:
-        log.warning("master_key.made", path=str(path))
-    return MasterKey(key)
+    return MasterKey(key), path if made else None
 
 
 def _identity(settings: Settings, revocations: Revocations, stack: AsyncExitStack) -> tuple[Verifier, TokenMinter]:
@@ -365,18 +355,3 @@ def _identity(settings: Settings, revocations: Revocations, stack: AsyncExitStac
         secret if signs else None, revocations, issuer=settings.jwt_issuer, audience=settings.jwt_audience
     )
     return verifier, minter
-
-
-def _watch(metrics: Metrics, core: Core, refusals: Refusals, hot: Hot, feeds: Feeds) -> None:
-    """Gauges that are asked for at each scrape."""
-    metrics.watch("queue_depth", lambda: core.ledger.waiting, "turns")
-    metrics.watch("queue_depth", lambda: core.ledger.in_flight, "commits")
-    metrics.watch("queue_depth", lambda: core.worker.waiting, "worker")
-    metrics.watch("queue_depth", lambda: len(refusals), "audit")
-    metrics.watch("queue_depth", lambda: core.services.seating.telling, "services")
-    metrics.watch("queue_depth", lambda: core.rooms.looking, "rooms")
-    metrics.watch("streams", lambda: len(feeds))
-    metrics.watch("stream_readers", lambda: feeds.readers)
-    if isinstance(hot, MemoryHot):
-        metrics.watch("hot_copies", lambda: hot.sessions_held)
-        metrics.watch("hot_bytes", lambda: hot.bytes_held)

@@ -50,7 +50,8 @@ APPENDABLE_TYPES: Final = frozenset({"message", "function_call", "function_call_
 """Entry types that a client may append, beside any `custom.*`; the others are written by the service itself."""
 CUSTOM_PREFIX: Final = "custom."
 
-RESUME_REPLAYS: Final = ("none", "tail", "since", "full")
+INTEGER_MAX: Final = 2**53 - 1
+"""Of versions, seqs and counts: the largest that every reader of JSON keeps exactly (RFC 7493 section 2.2)."""
 
 SERVICE_ENTRY_ID_PREFIX: Final = "e"
 """An entry that came without an id gets `e<seq>`; ids of that form are refused from clients, so the two never meet."""
@@ -59,9 +60,8 @@ H_IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 H_REPLAYED: Final = "Idempotency-Replayed"
 H_MIN_VERSION: Final = "Min-Version"
 H_API_KEY: Final = "X-Api-Key"
+H_TENANT: Final = "X-Tenant"
 H_SESSION_TIER: Final = "Session-Tier"
-H_REQUEST_ID: Final = "X-Request-Id"
-H_SERVER_TIMING: Final = "Server-Timing"
 
 Instant = str
 """A moment: RFC 3339 UTC with exactly three decimals, `2026-11-21T13:07:39.123Z`. Fixed width, so that text order is

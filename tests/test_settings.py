@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessionmanager import settings_reference
-from sessionmanager.core.keyfiles import make_key_file
+from sessionmanager.core.keys.files import make_key_file
 from sessionmanager.local_secret import FILE_NAME, signing_secret
 from sessionmanager.settings import Settings, rows
 from sessionmanager.settings_checks import SettingsInvalid, refused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -11,9 +12,12 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
+from structlog.testing import capture_logs
 
 from sessionmanager import errors, telemetry
-from sessionmanager.metrics import CHILDREN_MAX, OPENMETRICS, Metrics
+from sessionmanager.api.app import GateReason
+from sessionmanager.api.identity.claims import Reason
+from sessionmanager.metrics import CHILDREN_MAX, OPENMETRICS, Metrics, TierWatch
 from sessionmanager.tiers.guard import Observer
 
 pytestmark = pytest.mark.unit
@@ -45,9 +49,13 @@ def test_the_reference_page_is_the_table() -> None:
     assert (ROOT / "docs/reference/metrics.md").read_text() == telemetry.render()
 
 
-def test_every_error_of_ours_is_a_label() -> None:
+def test_every_error_of_ours_is_a_label_and_nothing_else_is() -> None:
     types = {one.type for one in vars(errors).values() if isinstance(one, type) and hasattr(one, "remedy")}
-    assert types <= set(telemetry.ERRORS)
+    assert types == set(telemetry.ERRORS)
+
+
+def test_every_reason_to_refuse_somebody_is_a_label_and_nothing_else_is() -> None:
+    assert {*get_args(Reason), *get_args(GateReason)} == set(telemetry.REFUSALS)
 
 
 def test_every_event_that_the_code_logs_is_in_the_table() -> None:
@@ -68,6 +76,12 @@ def test_every_event_that_the_code_logs_is_in_the_table() -> None:
     assert missing == []
 
 
+def test_every_event_of_the_table_is_logged_by_the_code() -> None:
+    """An alert or a runbook that waits for one that nobody writes would never be heard."""
+    said = "".join(path.read_text() for path in (ROOT / "sessionmanager").rglob("*.py") if path.name != "telemetry.py")
+    assert [event.name for event in telemetry.EVENTS if f'"{event.name}"' not in said] == []
+
+
 def test_it_is_what_a_guard_tells(metrics: Metrics, registry: CollectorRegistry) -> None:
     observer: Observer = metrics
     observer.observe("warm", "commit", "ok", 0.002)
@@ -79,6 +93,18 @@ def test_it_is_what_a_guard_tells(metrics: Metrics, registry: CollectorRegistry)
     observer.breaker("hot", "open")
     states = [value(registry, "sessionmanager_tier_breaker", tier="hot", state=s) for s in telemetry.BREAKER_STATES]
     assert dict(zip(telemetry.BREAKER_STATES, states, strict=True)) == {"ok": 0, "half-open": 0, "open": 1}
+
+
+def test_what_an_alert_counts_is_there_before_it_happens(registry: CollectorRegistry) -> None:
+    """A series that begins at 1 has not increased: the first damaged object of a process would page nobody."""
+    metrics = Metrics(registry)
+    page = metrics.render()[1].decode()
+    for series in (
+        'problems_total{type="data-corrupt"}',
+        'commit_unknowns_total{outcome="open"}',
+        *(f'log_events_total{{event="{event.name}"}}' for event in telemetry.EVENTS if event.level == "error"),
+    ):
+        assert f"sessionmanager_{series} 0.0\n" in page
 
 
 def test_a_request_is_counted_under_its_template_never_its_path(metrics: Metrics, registry: CollectorRegistry) -> None:
@@ -191,3 +217,17 @@ def test_two_registries_share_nothing() -> None:
     Metrics(other)
     assert value(one, "sessionmanager_replays_total") == 1
     assert value(other, "sessionmanager_replays_total") == 0
+
+
+def test_a_tier_that_goes_and_comes_back_is_two_lines_that_say_why_who_feels_it_and_for_how_long() -> None:
+    now = [100.0]
+    watch = TierWatch(Metrics(CollectorRegistry()), clock=lambda: now[0])
+    with capture_logs() as lines:
+        for state, reason in (("open", "the credentials are not allowed to do this"), ("half-open", ""), ("open", "x")):
+            watch.breaker("cold", state, reason)
+            now[0] += 5
+        watch.breaker("cold", "ok")
+    assert [line["state"] for line in lines] == ["open", "ok"]
+    assert lines[0]["reason"] == "the credentials are not allowed to do this"
+    assert "archived sessions" in lines[0]["callers"]
+    assert lines[1]["away_seconds"] == 15.0

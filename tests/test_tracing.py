@@ -102,6 +102,29 @@ def test_a_request_goes_on_with_its_callers_trace_and_has_the_tiers_in_it(tmp_pa
     assert f'"trace_id":"{TRACE}"' in (tmp_path / "data.log").read_text() or TRACE in page
 
 
+def test_whoever_follows_is_told_the_trace_of_what_is_said_and_its_delivery_is_a_span_of_it(tmp_path: Path) -> None:
+    with collecting() as (told, address):
+        with serving(tmp_path / "data", otel_exporter_otlp_endpoint=address) as service:
+            headers = {"Authorization": f"Bearer {service.token}"}
+            with httpx2.Client(base_url=service.address, headers=headers, timeout=PATIENCE_SECONDS) as client:
+                client.post("/sessions", json={"id": "followed"})
+                with client.stream("GET", "/sessions/followed/events") as stream:
+                    read = stream.iter_lines()
+                    while not next(read).startswith("data:"):  # of the hello
+                        pass
+                    said = {"entries": [{"type": "message", "role": "user", "content": "hi"}]}
+                    traced = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
+                    client.post("/sessions/followed/entries", json=said, headers=traced)
+                    while not (line := next(read)).startswith("id:"):
+                        pass
+                    event = [line, *iter(lambda: next(read), "")]
+        found = told.until("POST /sessions/{id}/entries", "feed.deliver")
+    wrote, delivered = found["POST /sessions/{id}/entries"], found["feed.deliver"]
+    assert f"traceparent: 00-{TRACE}-{wrote.span_id.hex()}-01" in event
+    assert (delivered.trace_id.hex(), delivered.parent_span_id) == (TRACE, wrote.span_id)
+    assert any(one.name == "warm.read" and one.parent_span_id == delivered.span_id for one in told.spans)
+
+
 def test_a_caller_that_is_not_traced_is_not_kept_where_no_share_is(tmp_path: Path) -> None:
     with collecting() as (told, address):
         with serving(tmp_path / "data", otel_exporter_otlp_endpoint=address, otel_traces_sampler_arg="0") as service:

@@ -20,20 +20,23 @@ log = structlog.get_logger()
 
 
 class Refusals:
-    """Takes lines at once, writes them in batches; what does not fit is counted and said, never waited for."""
+    """Takes lines at once, writes them in batches; what does not fit is lost and said, never waited for."""
 
     def __init__(self, records: WarmRecords) -> None:
         self._records = records
         self._waiting: deque[Trail] = deque()
         self._more = asyncio.Event()
-        self.dropped = 0
+        self._blind = False  # since a write was refused
+        self._lost = 0  # since the queue was full
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def note(self, line: Trail) -> None:
         if len(self._waiting) >= WAITING_MAX:
-            self.dropped += 1
+            self._lost += 1
+            if self._lost == 1:
+                log.error("audit.lost", lost=self._lost)
             return
         self._waiting.append(line)
         self._more.set()
@@ -59,8 +62,14 @@ class Refusals:
             try:
                 await self._records.note(batch)
             except SessionManagerError as error:
-                log.warning("audit.cannot_write", error=type(error).__name__, waiting=len(self._waiting))
+                if not self._blind:
+                    log.warning("audit.cannot_write", error=type(error).__name__, waiting=len(self._waiting))
+                self._blind = True
                 return
+            self._blind = False
             for _ in batch:
                 self._waiting.popleft()
         self._more.clear()
+        if self._lost:
+            log.error("audit.lost", lost=self._lost)
+            self._lost = 0

@@ -10,9 +10,8 @@ import re
 from typing import Final, Literal, NoReturn
 
 from sessionmanager.errors import FieldError, Malformed
-from sessionmanager.words import H_IDEMPOTENCY_KEY, H_MIN_VERSION
+from sessionmanager.words import H_IDEMPOTENCY_KEY, H_MIN_VERSION, INTEGER_MAX
 
-VERSION_MAX: Final = 2**53 - 1
 TAGS_MAX: Final = 64
 HEADER_CHARS_MAX: Final = 4096
 KEY_CHARS_MAX: Final = 255
@@ -55,13 +54,13 @@ def _versions(header: str, value: str | None, *, weak: bool) -> Versions | None:
     if text == "*":
         return "*"
     if not text or len(text) > HEADER_CHARS_MAX:
-        _refuse(header, 'entity tags such as "v7", or *')
+        _refuse(header, 'entity tags such as "v7", quotes and all, or *')
     found: set[int] = set()
     at = tags = 0
     while at < len(text):
         match = _tag.match(text, at)
         if match is None or tags >= TAGS_MAX:
-            _refuse(header, f'at most {TAGS_MAX} entity tags such as "v7", or *')
+            _refuse(header, f'at most {TAGS_MAX} entity tags such as "v7", quotes and all, or *')
         at = match.end()
         if match[2] is None:
             continue  # an empty list element (RFC 9110 section 5.6.1)
@@ -72,7 +71,7 @@ def _versions(header: str, value: str | None, *, weak: bool) -> Versions | None:
         if ours:
             found.add(_bounded(header, ours[1]))
     if not tags:
-        _refuse(header, 'entity tags such as "v7", or *')
+        _refuse(header, 'entity tags such as "v7", quotes and all, or *')
     return frozenset(found)
 
 
@@ -82,7 +81,7 @@ def min_version(value: str | None) -> int | None:
         return None
     text = value.strip(" \t")
     if not _digits.fullmatch(text):
-        _refuse(H_MIN_VERSION, f"an integer from 0 to {VERSION_MAX}")
+        _refuse(H_MIN_VERSION, f"an integer from 0 to {INTEGER_MAX}")
     return _bounded(H_MIN_VERSION, text)
 
 
@@ -110,8 +109,8 @@ def body_hash(method: str, path: str, body: bytes) -> bytes:
 
 
 def _bounded(header: str, digits: str) -> int:
-    if len(digits) > 16 or (number := int(digits)) > VERSION_MAX:
-        _refuse(header, f"a version is at most {VERSION_MAX}")
+    if len(digits) > 16 or (number := int(digits)) > INTEGER_MAX:
+        _refuse(header, f"a version is at most {INTEGER_MAX}")
     return number
 
 

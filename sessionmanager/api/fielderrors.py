@@ -16,7 +16,8 @@ from jsonschema.exceptions import ValidationError
 
 from sessionmanager.api.schemas import schema_of
 from sessionmanager.errors import FieldError
-from sessionmanager.wire.common import pointer
+from sessionmanager.fields import TIME_BEGINS
+from sessionmanager.wire.common import END, ID_CHARS, ID_FORM, NO_CONTROLS, NOT_A_TIME, pointer
 
 LOOKED_AT_MAX: Final = 1_001
 """Items of one array and members of one nested object that are looked at: one more than any bound in our types."""
@@ -106,6 +107,13 @@ def _named(branch: Mapping[str, Any]) -> str:
 
 _Validator = cast(Any, validators).extend(validators.Draft202012Validator, {"anyOf": _any_of})
 
+_FORMS: Final[Mapping[str, str]] = {
+    f"^{ID_CHARS}{END}": ID_FORM,
+    TIME_BEGINS: NOT_A_TIME,
+    f"^{NO_CONTROLS}{END}": "no control characters",
+    f"^(?!e[0-9]+$){NO_CONTROLS}{END}": "no control characters, and not `e` with digits, which is the service's own",
+}
+"""Patterns, in words."""
 _DETAILS: Final[Mapping[str, Callable[[Any], str]]] = {
     "type": lambda v: f"expected {v}",
     "enum": lambda v: f"expected one of {', '.join('null' if one is None else str(one) for one in v)}",
@@ -122,6 +130,7 @@ _DETAILS: Final[Mapping[str, Callable[[Any], str]]] = {
     "maximum": lambda v: f"not above {v}",
     "exclusiveMinimum": lambda v: f"above {v}",
     "exclusiveMaximum": lambda v: f"below {v}",
+    "pattern": lambda v: "not of the form that is allowed here" + (f": {_FORMS[v]}" if v in _FORMS else ""),
 }
 
 
@@ -139,7 +148,7 @@ def _in_words(error: Any) -> Iterator[FieldError]:
         if "propertyNames" in error.absolute_schema_path:
             path = [*path, str(error.instance)]
         say = _DETAILS.get(error.validator)
-        yield FieldError(pointer(*path), say(wanted) if say else "has a form that is not allowed here")
+        yield FieldError(pointer(*path), say(wanted) if say else "not of the form that is allowed here")
 
 
 _place = re.compile(r" - at `(?:key in )?\$(?P<path>[^`]*)`$")

@@ -52,7 +52,8 @@ def find_offence(body: bytes, depth_max: int, number_chars_max: int) -> Offence 
         if due == "end" and not stack:
             return None if at == len(body) else Offence("something follows the value", at, "")
         if at == len(body):
-            return Offence("the body ends too early", at, _where(stack))
+            empty = due == "value" and not stack
+            return Offence("the body is empty" if empty else "the body ends too early", at, _where(stack))
         token = _token.match(body, at)
         if token is None:
             return Offence("the body is not JSON", at, _where(stack))

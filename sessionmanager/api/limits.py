@@ -10,6 +10,7 @@ from typing import Final
 from msgspec import Struct
 from starlette.types import Receive
 
+from sessionmanager.deadline import Late, in_time
 from sessionmanager.errors import FieldError, Malformed, TooLarge, UnsupportedMediaType
 
 JSON_MEDIA: Final = ("application/json",)
@@ -66,7 +67,7 @@ def content_length(headers: Mapping[bytes, bytes]) -> int | None:
 
 
 async def read_body(
-    receive: Receive, headers: Mapping[bytes, bytes], bytes_max: int, pace: Pace = DEFAULT_PACE, what: str = "the body"
+    receive: Receive, headers: Mapping[bytes, bytes], bytes_max: int, pace: Pace = DEFAULT_PACE
 ) -> bytes:
     """The whole body, which may be empty.
 
@@ -76,29 +77,26 @@ async def read_body(
     """
     length = content_length(headers)
     if length is not None and length > bytes_max:
-        raise TooLarge(bytes_max, what)
+        raise TooLarge(bytes_max)
     if length == 0 or (length is None and b"transfer-encoding" not in headers):
         return b""
-    loop = asyncio.get_running_loop()
-    started = loop.time()
+    now = asyncio.get_running_loop().time
+    until = now() + pace.grace_seconds
     chunks: list[bytes] = []
     received = 0
     more = True
     try:
-        async with asyncio.timeout_at(started + pace.grace_seconds) as patience:
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone
-                chunk: bytes = message.get("body", b"")
-                more = message.get("more_body", False)
-                received += len(chunk)
-                if received > bytes_max:
-                    raise TooLarge(bytes_max, what)
-                chunks.append(chunk)
-                if more:
-                    patience.reschedule(started + pace.grace_seconds + received / pace.bytes_per_second)
-    except TimeoutError:
+        while more:
+            message = await in_time(until + received / pace.bytes_per_second - now(), receive())
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            chunk: bytes = message.get("body", b"")
+            more = message.get("more_body", False)
+            received += len(chunk)
+            if received > bytes_max:
+                raise TooLarge(bytes_max)
+            chunks.append(chunk)
+    except Late:
         raise Malformed("the body came too slowly") from None
     if length is not None and received != length:
         raise Malformed("the body is not as long as Content-Length says")

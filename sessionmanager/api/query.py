@@ -20,6 +20,7 @@ S = TypeVar("S", bound=Struct)
 PARAMETERS_MAX: Final = 64
 QUERY_BYTES_MAX: Final = 8 * 1024
 _GROUP: Final = "metadata"
+_ADDRESSES: Final = frozenset({"caller", "callee"})
 _control = re.compile(r"[\x00-\x1f\x7f]")
 _integer = re.compile(r"-?[0-9]{1,18}")
 _decimal = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?")
@@ -80,6 +81,8 @@ class QueryReader(Generic[S]):
                 known = name in self._fields and name not in self._groups
             if not known:
                 errors.append(FieldError(_pointer(name), "not a known parameter"))
+            elif name in _ADDRESSES and value.startswith(" "):
+                errors.append(FieldError(_pointer(name), "begins with a space: a + is sent as %2B"))
             elif key in into:
                 errors.append(FieldError(_pointer(name), "given twice"))
             else:
@@ -135,9 +138,16 @@ def _reason(value: Any, wanted: Any) -> str | None:
     except msgspec.ValidationError as error:
         said = str(error).partition(" - at `")[0].partition(", got ")[0].replace("`", "").replace(" | null", "")
         if "regex" in said:
-            return "has a form that is not allowed here"
-        return said.lower() if said.startswith("Expected") else "not one of the values that are allowed here"
+            return "not of the form that is allowed here"
+        return said.lower() if said.startswith("Expected") else f"expected one of {', '.join(_values(wanted))}"
     return None
+
+
+def _values(wanted: Any) -> list[str]:
+    """Those that a parameter may have, of one that may have some alone."""
+    info = msgspec.inspect.type_info(wanted)
+    kinds = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+    return [str(one) for kind in kinds if isinstance(kind, msgspec.inspect.LiteralType) for one in kind.values]
 
 
 def _text(part: bytes) -> str | None:

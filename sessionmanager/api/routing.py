@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import unquote_to_bytes
 
 import msgspec
@@ -18,9 +18,10 @@ from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.limits import JSON_MEDIA
 from sessionmanager.api.reply import Answer
 from sessionmanager.errors import FieldError, Malformed, MethodNotAllowed, NotFound, SessionManagerError
-from sessionmanager.wire.common import ID_CHARS
+from sessionmanager.wire.common import ID_CHARS, ID_FORM
 from sessionmanager.wire.queries import NoQuery
 
+NO_PATH: Final = "no such path: GET /docs shows those that there are"
 Handler = Callable[[Exchange], Coroutine[Any, Any, Answer]]
 
 TEXT_CHARS: Final = r"[A-Za-z0-9_+][A-Za-z0-9._:@+=~-]{0,127}"
@@ -55,9 +56,10 @@ class Route:
 
     action: what is asked of `model/roles.py`. open: needs no token.
     request: the type of its body, or a tuple of one for each of `request_media`; `bytes` for any content; None = it has
-    no body. request_media: what the body may come as. body_bytes_max: None = the limit of all JSON bodies.
-    query: the struct of its parameters. headers: request headers that it reads (`api/openapi.py` describes them).
-    errors: those beyond what every route of its shape may answer (`openapi.errors_of`).
+    no body. request_media: what the body may come as. request_examples: by media type and name. body_bytes_max: None =
+    the limit of all JSON bodies. query: the struct of its parameters. headers: request headers that it reads
+    (`api/contract/document.py` describes them).
+    errors: those beyond what every route of its shape may answer (`document.errors_of`).
     """
 
     method: str
@@ -71,7 +73,7 @@ class Route:
     open: bool = False
     request: Any = None
     request_media: tuple[str, ...] = JSON_MEDIA
-    request_examples: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    request_examples: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     body_required: bool = True
     body_bytes_max: int | None = None
     query: type[msgspec.Struct] = NoQuery
@@ -82,6 +84,15 @@ class Route:
     def parameters(self) -> tuple[str, ...]:
         """The names of its path parameters, in order."""
         return tuple(_template.findall(self.template))
+
+    @property
+    def bodies(self) -> tuple[tuple[str, Any], ...]:
+        """What its body may come as: each media type with the type of the body; none where it has no body."""
+        if self.request is None:
+            return ()
+        given: Any = self.request
+        types = cast("tuple[Any, ...]", given) if isinstance(given, tuple) else (given,) * len(self.request_media)
+        return tuple(zip(self.request_media, types, strict=True))
 
     @property
     def name(self) -> str:
@@ -134,25 +145,26 @@ class RouteTable:
         if raw_path is not None and b"%" in raw_path:
             segments = _decoded(raw_path)
         elif len(path) > PATH_BYTES_MAX or path[:1] != "/":
-            raise NotFound("no such path")
+            raise NotFound(NO_PATH)
         else:
             segments = path[1:].split("/")
         values: list[str] = []
         node = _walk(self._root, segments, 0, values)
         if node is None:
-            raise NotFound("no such path")
+            raise NotFound(NO_PATH)
         found = node.routes.get(method) or (node.routes.get("GET") if method == "HEAD" else None)
         if found is None:
             raise MethodNotAllowed(_allowed(node))
         route, names, patterns = found
         for name, value, pattern in zip(names, values, patterns, strict=True):
             if pattern.fullmatch(value) is None:
-                raise Malformed(f"path/{name}: has a form that is not allowed here", [_bad_parameter(name)])
+                error = _bad_parameter(name)
+                raise Malformed(f"{error.pointer}: {error.detail}", [error])
         return route, dict(zip(names, values, strict=True))
 
 
 def _bad_parameter(name: str) -> FieldError:
-    return FieldError(f"path/{name}", "has a form that is not allowed here")
+    return FieldError(f"path/{name}", f"not of the form that is allowed here{f': {ID_FORM}' if name == 'id' else ''}")
 
 
 def _segments(template: str) -> list[str]:
@@ -182,15 +194,15 @@ def _decoded(raw_path: bytes) -> list[str]:
     """Segments of a path with percent escapes. One that hides a slash, a dot segment or a control character leads
     nowhere."""
     if len(raw_path) > PATH_BYTES_MAX or raw_path[:1] != b"/":
-        raise NotFound("no such path")
+        raise NotFound(NO_PATH)
     segments: list[str] = []
     for raw in raw_path[1:].split(b"/"):
         try:
             segment = unquote_to_bytes(raw).decode()
         except UnicodeDecodeError:
-            raise NotFound("no such path") from None
+            raise NotFound(NO_PATH) from None
         if _unsafe.search(segment) or segment in (".", ".."):
-            raise NotFound("no such path")
+            raise NotFound(NO_PATH)
         segments.append(segment)
     return segments
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, islice
 from json import JSONDecodeError
 from json.decoder import JSONDecoder
 from math import isfinite
@@ -42,6 +42,7 @@ _bad_escape = re.compile(
     re.DOTALL,
 )
 _compact = msgspec.json.format
+_WHITE_SPACE: Final = " \t\n\r"
 
 
 class _Refused(ValueError):
@@ -87,7 +88,10 @@ def loads_strict(body: bytes, *, depth_max: int = DEPTH_MAX) -> Any:
     try:
         if body.count(b"[") + body.count(b"{") > depth_max:
             _check_depth(body, depth_max)
-        value = _scan.decode(body.decode())
+        text = body.decode().strip(_WHITE_SPACE)
+        value, end = _scan.raw_decode(text)
+        if end != len(text):
+            raise _Refused("something follows the JSON value")
         if b"\\u0000" in body or b"\\ud" in body or b"\\uD" in body:
             _check_escapes(body)
     except UnicodeDecodeError as error:
@@ -95,11 +99,6 @@ def loads_strict(body: bytes, *, depth_max: int = DEPTH_MAX) -> Any:
     except (_Refused, JSONDecodeError, RecursionError) as error:
         _explain(body, depth_max, error)
     return value
-
-
-def check_strict(body: bytes, *, depth_max: int = DEPTH_MAX) -> None:
-    """Raises Malformed as `loads_strict` does."""
-    loads_strict(body, depth_max=depth_max)
 
 
 def read_raw(body: bytes, *, depth_max: int = DEPTH_MAX) -> Raw:
@@ -159,7 +158,7 @@ class Reader(Generic[T]):
         except msgspec.ValidationError as error:
             raise Invalid(self._errors(body, error)) from None
         if self._checked:
-            errors = [e for e, _ in zip(cast(Checked, value).check(limits), range(ERRORS_MAX), strict=False)]
+            errors = list(islice(cast(Checked, value).check(limits), ERRORS_MAX))
             if errors:
                 raise Invalid(errors)
         return value
@@ -174,8 +173,3 @@ class Reader(Generic[T]):
 def reader_of(body_type: type[T]) -> Reader[T]:
     """The one reader of a type."""
     return Reader(body_type)
-
-
-def decode(body: bytes, body_type: type[T], limits: Limits = DEFAULT_LIMITS) -> T:
-    """`Reader.read`, for callers that keep no reader."""
-    return reader_of(body_type).read(body, limits)

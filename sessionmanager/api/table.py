@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from sessionmanager.api.context import Api
 from sessionmanager.api.routing import Route
+from sessionmanager.api.tables.api_keys import api_key_rows
+from sessionmanager.api.tables.attachments import attachment_rows
 from sessionmanager.api.tables.calls import call_rows
 from sessionmanager.api.tables.context import context_rows
-from sessionmanager.api.tables.conversations import attachment_rows, log_rows, resume_rows
 from sessionmanager.api.tables.events import event_rows
+from sessionmanager.api.tables.log import log_rows
 from sessionmanager.api.tables.participants import participant_rows
+from sessionmanager.api.tables.process import process_rows
+from sessionmanager.api.tables.resume import resume_rows
 from sessionmanager.api.tables.rooms import room_rows
-from sessionmanager.api.tables.service import service_rows, tenant_rows
 from sessionmanager.api.tables.services import registry_rows
 from sessionmanager.api.tables.sessions import session_rows
+from sessionmanager.api.tables.tenants import tenant_rows
 from sessionmanager.api.tables.webhooks import webhook_rows
 
 
@@ -29,7 +33,8 @@ def routes(api: Api, attachment_bytes_max: int) -> tuple[Route, ...]:
         *event_rows(api),
         *attachment_rows(api, attachment_bytes_max),
         *registry_rows(api),
+        *api_key_rows(api),
         *webhook_rows(api),
         *tenant_rows(api),
-        *service_rows(api),
+        *process_rows(api),
     )

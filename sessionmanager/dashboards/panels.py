@@ -43,9 +43,9 @@ def rate(metric: str, *by: str, where: str = "") -> str:
     return f"sum{_by(by)} (rate({metric}{_braces(where)}[{RANGE}]))"
 
 
-def quantile(share: float, metric: str, *by: str, where: str = "") -> str:
+def quantile(share: float, metric: str, *by: str) -> str:
     """A quantile of a histogram by these labels."""
-    return f"histogram_quantile({share}, {rate(f'{metric}_bucket', 'le', *by, where=where)})"
+    return f"histogram_quantile({share}, {rate(f'{metric}_bucket', 'le', *by)})"
 
 
 def latest(metric: str, *by: str, where: str = "", how: str = "sum") -> str:

@@ -114,6 +114,11 @@ class StoringSettings:
     cold_timeout_seconds: float = setting(
         10.0, "number", "cold.timeout_seconds", "Deadline of one call to cold.", unit="seconds", low=0.001, high=300
     )
+    move_grace_seconds: float = setting(
+        60.0, "number", "cold.move_grace_seconds",
+        "A move to cold may take so long; then it is given up, and one that a kill left half-way is begun anew.",
+        unit="seconds", low=5, high=3600,
+    )  # fmt: skip
     master_key_file: Path | None = setting(
         None, "path", "master_key_file", "File with the key that wraps all others; made only with embedded tiers.",
         default_note="in DATA_DIR, with three embedded tiers",

@@ -26,6 +26,7 @@ from tests.bench import (
     overload,
     production,
     redis_bench,
+    start,
     stored,
     throughput,
     voice,
@@ -44,11 +45,13 @@ GROUPS: Final[Mapping[str, Callable[[Plan], list[Row]]]] = {
     "feed": feed.rows,
     "overload": overload.rows,
     "bridges": bridges.rows,
+    "start": start.rows,
 }
 SHARED: Final[Mapping[str, tuple[str, Callable[[Plan], list[Row]]]]] = {
     "redis": ("redis", redis_bench.rows),
     "mongo": ("mongo-memory", mongo_bench.rows),
     "production": ("mongo-memory", production.rows),
+    "start-shared": ("mongo-memory", start.shared_rows),
 }
 """Groups that need a server of `make services`, with its name; left out, by name, where it does not run."""
 

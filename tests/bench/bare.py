@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sessionmanager.api.auth import Verifier
+from sessionmanager.api.identity.verifier import Verifier
 from sessionmanager.errors import Unauthenticated
 from sessionmanager.tiers.warm.sqlite_schema import connect
 

@@ -184,5 +184,4 @@ async def _wires(hot: Hot, wire: Wire) -> list[Row]:
     token = await count("begin_fill", hot.begin_fill(key), 0)
     newer = copy._replace(stored=a_stored(a_head(key, rev=copy.stored.rev + 2, entry_count=TAIL)))
     await count("end_fill of 20 lines", hot.end_fill(key, token, newer), own)
-    await count("ring", hot.ring(key, 7), 1)
     return told

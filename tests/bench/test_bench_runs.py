@@ -12,14 +12,15 @@ import pytest
 
 from tests.bench.load import REPOSITORY
 from tests.bench.rows import Row, row, table
+from tests.support.left_out import share
 
 pytestmark = pytest.mark.slow
 
-GROUPS = ("throughput", "commits", "voice", "stored", "memory", "flat", "feed", "overload", "bridges")
+GROUPS = ("throughput", "commits", "voice", "stored", "memory", "flat", "feed", "overload", "bridges", "start")
 RUN_SECONDS_MAX = 300.0
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", share(GROUPS, quick=("stored", "start")))
 def test_a_quick_run_of_each_group_leaves_rows_with_everything_that_a_row_has(group: str, tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
     command = [sys.executable, "-m", "tests.bench", "--quick", "--only", group, "--output", str(output)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from typing import Any, Final, cast, get_args
+from typing import Final, get_args
 
 import msgspec
 import pytest
@@ -12,8 +12,6 @@ import pytest
 from sessionmanager import errors as e
 from sessionmanager import settings_reference, telemetry
 from sessionmanager.api.problems import status_of
-from sessionmanager.api.routing import Route
-from sessionmanager.api.table import routes
 from sessionmanager.fields import SETTABLE
 from sessionmanager.model.entry import Entry
 from sessionmanager.model.head import PARTS, PUBLIC_PARTS
@@ -25,27 +23,17 @@ from sessionmanager.wire.entries import ENTRY_MEMBERS
 from sessionmanager.words import APPENDABLE_TYPES, ENTRY_TYPES, ROLES, MessageRole
 from tests.support import house
 from tests.support.house import DOCS, PACKAGE, cells
+from tests.support.table import unbound_table
 
 pytestmark = pytest.mark.unit
 
 REFERENCE: Final = DOCS / "reference"
-CARRIERS: Final = {"AUDIOCODES_TOKEN", "OPENAI_API_KEY", "TWILIO_AUTH_TOKEN"}
+CARRIERS: Final = {"AUDIOCODES_TOKEN", "BRIDGE_METRICS_TOKEN", "OPENAI_API_KEY", "TWILIO_AUTH_TOKEN"}
 """Secrets of a bridge's command line, which are others' to give."""
 SDK: Final = {"SESSIONMANAGER_CONFIG", "SESSIONMANAGER_URL", "SESSIONMANAGER_TOKEN", "SESSIONMANAGER_API_KEY"} | {
     name for name, _ in services_config.VARIABLES.values()
 }
 """What clients and services read from their own environment."""
-
-
-class Anything:
-    """Stands for the parts that handlers are bound to: none of them is asked for anything while the table is made."""
-
-    def __getattr__(self, name: str) -> Any:
-        return Anything()
-
-
-def table() -> tuple[Route, ...]:
-    return routes(cast("Any", Anything()), 1024)
 
 
 def code(cell: str) -> list[str]:
@@ -65,22 +53,22 @@ def tree_of_errors(base: type[e.SessionManagerError] = e.SessionManagerError) ->
 
 def test_every_route_is_on_the_page_and_every_route_of_the_page_is_there() -> None:
     written = [row[0].strip("`") for row in cells(REFERENCE / "api.md", 2) if re.match(r"`[A-Z]+ /", row[0])]
-    served = {f"{route.method} {route.template}" for route in table()} | {
+    served = {f"{route.method} {route.template}" for route in unbound_table()} | {
         f"GET {path}"
-        for path in re.findall(r'"(/(?:openapi|docs)[^"]*)"', (PACKAGE / "api" / "contract.py").read_text())
+        for path in re.findall(r'"(/(?:openapi|docs)[^"]*)"', (PACKAGE / "api" / "contract" / "routes.py").read_text())
     }
     assert sorted(written) == sorted(served)
 
 
 def test_every_route_asks_for_an_action_of_the_table_and_every_action_has_a_route() -> None:
-    assert {route.action for route in table()} == ACTIONS.keys()
+    assert {route.action for route in unbound_table()} == ACTIONS.keys()
 
 
 def test_every_query_parameter_is_on_the_page() -> None:
     said = (REFERENCE / "api.md").read_text()
     missing = [
         f"{route.template}: {name}"
-        for route in table()
+        for route in unbound_table()
         for name in route.query.__struct_encode_fields__
         if f"`{name}`" not in said and f"`{name}." not in said and f"?{name}=" not in said and f"`{name}=" not in said
     ]
@@ -89,7 +77,7 @@ def test_every_query_parameter_is_on_the_page() -> None:
 
 def test_every_member_of_a_request_is_on_a_page() -> None:
     said = "".join((REFERENCE / name).read_text() for name in ("api.md", "entries.md"))
-    bodies = [route.request for route in table() if isinstance(route.request, type)]
+    bodies = {body for route in unbound_table() for _, body in route.bodies if isinstance(body, type)}
     fields = {name for body in bodies if issubclass(body, msgspec.Struct) for name in body.__struct_encode_fields__}
     assert [name for name in sorted(fields | set(SETTABLE)) if f"`{name}`" not in said] == []
 
@@ -177,7 +165,7 @@ def test_the_pages_that_are_made_are_as_made_now() -> None:
 def test_pages_name_settings_and_metrics_that_there_are() -> None:
     names = {row.env for row in rows().values()}
     known = names | {f"{name}_FILE" for name in names} | SDK | CARRIERS
-    metrics = {row.name for row in telemetry.METRICS}
+    metrics = {row.name for row in (*telemetry.METRICS, *telemetry.BRIDGE_METRICS)}
     for page in house.pages():
         if page.is_relative_to(DOCS / "decisions") or page.name in ("requirements.md", "plan.md"):
             continue  # those speak of what other systems have, and of what is to come
@@ -231,5 +219,5 @@ def test_the_map_names_every_folder_and_every_part_of_a_head() -> None:
 
 
 def test_every_transition_has_a_route() -> None:
-    moves = {route.template.rpartition("/")[2] for route in table() if route.method == "POST"}
+    moves = {route.template.rpartition("/")[2] for route in unbound_table() if route.method == "POST"}
     assert {name for name in TRANSITIONS if name not in ("append", "resume")} <= moves

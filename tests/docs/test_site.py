@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from tests.support.house import DOCS, ROOT
+from tests.support.left_out import FULL
 from tests.support.services import need
 
 pytestmark = pytest.mark.server
@@ -29,6 +30,7 @@ def test_the_site_is_built_with_every_page_and_no_broken_link(tmp_path: Path) ->
     assert {path.relative_to(tmp_path).with_suffix("") for path in tmp_path.rglob("*.html")} >= pages
 
 
+@FULL
 def test_a_link_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()

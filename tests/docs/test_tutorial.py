@@ -42,17 +42,18 @@ def test_every_line_of_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
     said: list[Any] = [json.loads(line) for line in lines if line.startswith("{")]
     problems = [each for each in said if "remedy" in each]
     assert problems == []
-    created, first, again, suspended, resumed, joined, seen, window, found, listed, *_ = said
+    created, first, again, suspended, resumed, floor, spoken, seen, window, found, listed, *_, cold, woken, _ = said
     assert created["id"] == "tutorial-1"
     assert (first["seqs"] != [], again["duplicates"], again["version"]) == (True, ["u1"], first["version"])
     assert suspended["status"] == "dormant"
     calls = resumed["function_calls"]
     assert [call["call_id"] for call in (*calls["open"], *calls["interrupted"])] == ["c1"]
     assert "c1" in json.dumps(resumed["context"])
-    assert joined["participant"]["identity"] == "anna"
-    assert seen["items"]
+    assert (floor["floor"], spoken["duplicates"]) == (1, [])
+    assert seen["items"][0]["data"]["participant"]["identity"] == "anna"
     assert window["messages"]
     assert "tutorial-1" in json.dumps(found)
     assert "tutorial-1" in json.dumps(listed)
+    assert (cold["placement"], woken["session"]["placement"]) == ("cold", "warm")
     assert any(line.startswith("id:") for line in lines), "the feed"
     assert lines[-1] == "410"

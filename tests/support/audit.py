@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sessionmanager.core.assembly import Core
 from sessionmanager.core.bodies import Bodies, session_prefix
 from sessionmanager.core.command import entry_id_hash
-from sessionmanager.core.moves.erase import RECORD_KIND, erasure_decoder
+from sessionmanager.core.moves.erase import ERASURES, RECORD_KIND
 from sessionmanager.core.moves.rehydrate import Thaw
 from sessionmanager.errors import DataCorrupt, NotFound
 from sessionmanager.model.codec import Stored, encode_head, sha256, split_lines
@@ -194,7 +194,7 @@ async def _grave(tiers: Tiers, key: Key, stored: Stored, tombstone: Tombstone) -
     faults = [f"part {name} in a tombstone" for name in stored.parts]
     ledger = f"erasures/{hashlib.blake2b(key.text.encode(), digest_size=20).hexdigest()}"
     record = await tiers.warm.get_record(key.tenant, RECORD_KIND, tombstone.erasure_id)
-    complete = record is not None and erasure_decoder.decode(record.data).status == "complete"
+    complete = record is not None and ERASURES.read(record.data).status == "complete"
     if tombstone.done and not complete:
         faults.append("no receipt that says complete")
     if tombstone.done and ledger not in await tiers.cold.list("erasures/"):

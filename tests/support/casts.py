@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from sessionmanager.core.assembly import Core, CoreEvents, CoreSettings, build_core
+from sessionmanager.core.assembly import Core, CoreSettings, build_core
 from sessionmanager.core.command import Who
-from sessionmanager.core.keys import MasterKey
-from sessionmanager.core.services.calls import Asked
-from sessionmanager.core.services.parts import Outside, ServiceSettings
-from sessionmanager.core.services.registry import Service, Wanted
+from sessionmanager.core.keys.hierarchy import MasterKey
+from sessionmanager.core.services.asking import Invitation
+from sessionmanager.core.services.assembly import Outside, ServiceSettings
+from sessionmanager.core.services.registry import Service, WantedService
 from sessionmanager.model.head import Head, Seat
 from sessionmanager.model.service_steps import Answer
 from sessionmanager.model.services import Rules, ServiceRules
@@ -27,7 +27,7 @@ from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.tiers.warm.sqlite import open_sqlite
 from sessionmanager.words import Key
 from tests.support.halt import Halt
-from tests.support.scenes import Clock
+from tests.support.scenes import Clock, Heard
 
 TENANT: Final = "acme"
 ALICE: Final = Who("alice")
@@ -42,11 +42,11 @@ class FakeCalls:
     def __init__(self) -> None:
         self.says: dict[str, Answer] = {}
         self.well: dict[str, str | None] = {}
-        self.asked: list[Asked] = []
+        self.asked: list[Invitation] = []
         self.checked: list[str] = []
-        self.before: Callable[[Asked], None] = lambda asked: None
+        self.before: Callable[[Invitation], None] = lambda asked: None
 
-    async def join(self, service: Service, asked: Asked) -> Answer:
+    async def join(self, service: Service, asked: Invitation) -> Answer:
         self.before(asked)
         self.asked.append(asked)
         await asyncio.sleep(0)
@@ -56,17 +56,6 @@ class FakeCalls:
         self.checked.append(service.id)
         await asyncio.sleep(0)
         return self.well.get(service.id)
-
-
-class Heard(CoreEvents):
-    """Keeps what the worker failed at."""
-
-    def __init__(self) -> None:
-        self.failures: list[str] = []
-
-    def worked(self, work: str, outcome: str) -> None:
-        if outcome != "done":
-            self.failures.append(f"{work}: {outcome}")
 
 
 class Stage(NamedTuple):
@@ -100,7 +89,7 @@ class Stage(NamedTuple):
         """Services that answer so; the type is what stands before the dash."""
         for service_id in ids:
             kind = service_id.partition("-")[0]
-            wanted = Wanted(service_id, kind, f"http://{service_id}.test")
+            wanted = WantedService(service_id, kind, f"http://{service_id}.test")
             await core.services.registry.register(TENANT, wanted, service_id)
             self.calls.says[service_id] = Answer(answer)  # pyright: ignore[reportArgumentType]
 

@@ -15,7 +15,7 @@ from sessionmanager.core.assembly import Core, CoreSettings, build_core
 from sessionmanager.core.feed.feeds import Feeds
 from sessionmanager.core.feed.parts import Cut, FeedLimits, Line
 from sessionmanager.core.feed.subscription import Subscription
-from sessionmanager.core.keys import MasterKey
+from sessionmanager.core.keys.hierarchy import MasterKey
 from sessionmanager.errors import TierUnavailable
 from sessionmanager.tiers.hot.protocol import Ring, Signal
 from sessionmanager.words import Key
@@ -46,10 +46,6 @@ class Deaf:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._hot, name)
 
-    async def ring(self, key: Key, version: int) -> None:
-        if not self.silent:
-            await self._hot.ring(key, version)
-
     @asynccontextmanager
     async def listen(self, key: Key) -> AsyncGenerator[AsyncIterator[Ring | Signal]]:
         if self.down:
@@ -60,9 +56,14 @@ class Deaf:
         async with self._hot.listen(key) as heard:
             self.listening += 1
             try:
-                yield heard
+                yield self._audible(heard)
             finally:
                 self.listening -= 1
+
+    async def _audible(self, heard: AsyncIterator[Ring | Signal]) -> AsyncIterator[Ring | Signal]:
+        async for one in heard:
+            if not (self.silent and isinstance(one, Ring)):
+                yield one
 
 
 class Fed:

@@ -31,7 +31,7 @@ class Noted:
         self.calls.append((operation, outcome))
         self.seconds.append(seconds)
 
-    def breaker(self, tier: TierName, state: Status) -> None:
+    def breaker(self, tier: TierName, state: Status, reason: str = "") -> None:
         assert tier == "warm"
         self.states.append(state)
 

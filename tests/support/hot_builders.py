@@ -8,8 +8,8 @@ from sessionmanager.model.change import Change
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.entry import StoredEntry
 from sessionmanager.model.head import Tombstone
-from sessionmanager.tiers.hot.protocol import HOT_PARTS, Copy
-from sessionmanager.words import Instant, Key
+from sessionmanager.tiers.hot.protocol import HOT_PARTS, Copy, Hot
+from sessionmanager.words import Instant, Key, Placement
 
 KEY = Key("acme", "call-4711")
 OTHER = Key("acme", "call-4712")
@@ -50,11 +50,12 @@ def a_change(
     parts: Iterable[str] = HOT_PARTS,
     changed: Iterable[str] = ("pulse", "work"),
     dropped: tuple[str, ...] = (),
+    placement: Placement = "warm",
 ) -> Change:
     """A change from `rev` to `rev + 1`; its `changed` parts say the new `rev`, the others the one before."""
     changed = tuple(changed)
     held: Mapping[str, bytes] = {name: a_part(name, rev + 1 if name in changed else rev) for name in parts}
-    stored = Stored(key, rev + 1, rev + 1, held)
+    stored = Stored(key, rev + 1, rev + 1, held, placement=placement)
     return Change(
         key=key,
         rev=rev,
@@ -73,3 +74,15 @@ def an_erasure(rev: int, key: Key = KEY) -> Change:
     tombstone = Tombstone(erasure_id="erasure-1", erased_at=AS_OF)
     stored = Stored(key, rev + 1, rev + 1, {}, tombstone=tombstone)
     return Change(key=key, rev=rev, stored=stored, changed=(), commit_id=bytes(16), due_at=None, dropped=HOT_PARTS)
+
+
+async def fill(hot: Hot, copy: Copy) -> None:
+    """R: miss, token, warm read, fill."""
+    token = await hot.begin_fill(copy.stored.key)
+    assert token is not None
+    await hot.end_fill(copy.stored.key, token, copy)
+
+
+async def ring(hot: Hot, key: Key, version: int, trace: str | None = None) -> None:
+    """As the commit rings that makes this version."""
+    await hot.after_commit(a_change(version - 1, key), AS_OF, trace)

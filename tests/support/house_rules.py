@@ -38,7 +38,6 @@ ARROWS: Final = (
         (
             "settings",
             "settings_checks",
-            "core.keyfiles",
             "core.keys",
             "core.verify",
             "tiers",
@@ -47,7 +46,10 @@ ARROWS: Final = (
             "logs",
         ),
     ),
+    ("running.background", ()),
     ("running.garbage", ()),
+    ("running.gauges", ("api.context", "core.services.handlers", "metrics", "tiers.hot")),
+    ("running.small_server", ()),
     ("running.processes", ()),
     ("running.siblings", ("running.processes",)),
     (
@@ -55,13 +57,13 @@ ARROWS: Final = (
         ("running", "wiring", "settings", "settings_checks", "api", "cli.serve", "model.roles", "logs"),
     ),
     ("running", ()),
-    ("local_secret", ("settings", "settings_checks", "settings_rows", "core.keyfiles")),
+    ("local_secret", ("settings", "settings_checks", "settings_rows", "core.keys.files")),
     ("model", ("model", *WORDS)),
     ("tiers.hot.protocol", ("model", "words")),
     ("tiers.warm.protocol", ("model", "words")),
     ("tiers.cold.protocol", ("model", "words")),
     ("tiers.registry", ()),
-    ("tiers.breaker", ()),
+    ("tiers.breaker", ("errors",)),
     ("tiers.guard", ("tiers.breaker", "deadline", "errors", "words")),
     ("tiers.retries", ("tiers.guard", "deadline", "errors")),
     ("tiers.guarded", ("tiers.guard", "tiers.retries", *PROTOCOLS, "model", "words")),
@@ -79,20 +81,23 @@ ARROWS: Final = (
     ("api", ("", "api", "core", "wire", "model", *PROTOCOLS, *WORDS, "deadline", "logs", "tracing.spans")),
     ("client", ("", "client", "wire", "tracing.spans", *WORDS)),
     # What a service author builds on: the HTTP surface from afar, and a small server of its own.
-    ("services", ("", "services", "client", "wire", *WORDS)),
+    ("services", ("", "services", "client", "wire", *WORDS, "running.small_server")),
     # Other systems' names over the client; a whole service is put together within one function.
     ("compat", ("compat", "client", "wire", *WORDS)),
     # Made tokens are those of the command `token`; locust and gevent are known here alone.
     ("loadtest.locustfile", ("loadtest", "cli.options", "cli.token")),
+    ("loadtest.addresses", ("client.retry",)),
+    ("loadtest.readback", ("loadtest", "client", "errors")),
     ("loadtest", ("loadtest",)),
     ("dashboards", ("dashboards",)),
-    ("cli.loadtest", ("cli", "loadtest.plan", "loadtest.verdict")),
+    ("cli.loadtest", ("cli", "loadtest.kept", "loadtest.plan", "loadtest.samples", "loadtest.verdict")),
     # Clients of the HTTP surface, as anybody's bridge is.
     # Anybody's agent uses it: of the other bridges it knows nothing.
     ("bridges.livekit", ("bridges.livekit", "client", "wire", *WORDS)),
-    ("bridges", ("", "bridges", "client", "wire", *WORDS)),
+    ("bridges.metrics", ("bridges.carrier", "metrics", "telemetry", "client", *WORDS)),
+    ("bridges", ("", "bridges", "client", "wire", *WORDS, "running.small_server")),
     ("simulate", ("", "simulate", "bridges.media", "wire", *WORDS)),
-    ("cli.bridge", ("cli", "bridges", "simulate", "client")),
+    ("cli.bridge", ("cli", "bridges", "simulate", "client", "running.small_server")),
     ("cli.simulate", ("cli", "simulate")),
     (
         "cli.playing",
@@ -103,14 +108,20 @@ ARROWS: Final = (
 INSIDE: Final = {
     "cli.serve": ("running.servers",),
     "cli.worker": ("running.servers",),
-    "cli.loadtest": ("loadtest.report",),
+    "cli.loadtest": ("loadtest.readback", "loadtest.report"),
     # Commands that work on the tiers themselves, in place of the service or beside it.
     "cli.doctor": ("opening", "model.finding"),
-    "cli.migrate": ("opening", "logs", "tiers.registry"),
+    "cli.migrate": ("opening", "logs", "tiers.registry", "core.assembly", "core.moves.restored"),
     "cli.verify": ("opening", "core.verify"),
     # A token is made by the service's own rules, with the service's own secret; no tier is called for it.
-    "compat.opusagent.places": ("wiring", "settings_loader", "core.keyfiles", "model.roles"),
-    "cli.token": ("core.tokens", "local_secret", "model.roles", "tiers.warm.protocol"),
+    "compat.opusagent.places": ("wiring", "settings_loader", "core.keys.files", "model.roles"),
+    "cli.token": (
+        "core.tokens.minting",
+        "core.tokens.revocations",
+        "local_secret",
+        "model.roles",
+        "tiers.warm.protocol",
+    ),
 }
 """What more a module may import within a function, or for its types alone."""
 EVERYTHING: Final = "wiring"
@@ -119,18 +130,18 @@ EVERYTHING: Final = "wiring"
 
 LIBRARIES: Final = {
     "click": ("cli",),
-    "cryptography": ("core.keys", "core.sealing", "api.jwks"),
+    "cryptography": ("core.keys", "api.identity.jwks"),
     "opentelemetry": ("tracing.otel",),
     "gevent": ("loadtest",),
     "geventhttpclient": ("loadtest",),
-    "httptools": ("api.protocol",),
+    "httptools": ("api.serving.protocol",),
     "httpx2": (
         "running.log_shipping",
         "client",
         "cli",
         "services.credentials",
-        "api.jwks",
-        "core.services.outgoing",
+        "api.identity.jwks",
+        "core.outgoing",
         "compat.opusagent.places",
         "simulate.twilio",
     ),
@@ -141,8 +152,8 @@ LIBRARIES: Final = {
     "livekit": ("core.rooms", "bridges.livekit"),
     "locust": ("loadtest",),
     "matplotlib": ("loadtest.report",),
-    "jwt": ("core.tokens", "api.auth", "api.jwks"),
-    "prometheus_client": ("metrics", "running.siblings", "wiring"),
+    "jwt": ("core.tokens", "api.identity"),
+    "prometheus_client": ("metrics", "running.siblings", "wiring", "bridges.metrics"),
     "pybreaker": ("tiers.breaker",),
     "tenacity": ("tiers.retries",),
     "requests": ("loadtest",),
@@ -150,13 +161,14 @@ LIBRARIES: Final = {
     "starlette": (
         "api",
         "services.server",
+        "running.small_server",
         "wiring",
         "bridges.audiocodes",
         "bridges.doors",
         "bridges.twilio",
         "cli.bridge",
     ),
-    "uvicorn": ("api", "services.server", "bridges.doors.serving"),
+    "uvicorn": ("api", "running.small_server"),
     "uvloop": ("running.servers",),
     # Drivers: each in its backend alone, once there is one.
     "redis": ("tiers.hot",),

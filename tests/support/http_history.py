@@ -27,9 +27,9 @@ from sessionmanager.wire.answers import Entry
 from sessionmanager.words import Key
 from tests.support.http_target import TENANT, Target, state_of, token_of
 from tests.support.replicas import LEASE_SECONDS, Replica, eventually
-from tests.support.sim.cast import INSIDE
+from tests.support.sim.cast import INSIDE, Wish
 from tests.support.sim.checker import check
-from tests.support.sim.clients import Client, Notes
+from tests.support.sim.clients import Client, Notes, Request
 from tests.support.sim.history import Ending, Kind, Promise, Violation
 from tests.support.sim.service import line_of
 
@@ -39,7 +39,10 @@ HANG_UPS: Final = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWa
 """For every file with a run: clients hang up, and one that does while it connects leaves its socket to the collector
 of garbage (`fail_after` of anyio around httpcore's connecting)."""
 CALM_KINDS: Final[tuple[Kind, ...]] = ("get", "latest", "append", "entries", "resume")
+CALM_WRITES: Final = frozenset[Wish](("append", "resume"))
 FED_SECONDS: Final = 30.0
+WELL_SECONDS: Final = 30.0
+"""A breaker of cold is tried anew after at most seven and a half seconds, that of an idle tier a second later."""
 LONG_PAUSE_ODDS: Final = 0.05
 
 
@@ -63,6 +66,11 @@ class RealLoop:
 
 class Talker(Client):
     """A client that asks until the run is over."""
+
+    def request(self, wish: Wish, session: str) -> Request:
+        """In the end everything must be answered, if need be by a repeat: so what is written may be repeated."""
+        made = super().request(wish, session)
+        return made._replace(key=f"key-{made.mark}") if self._notes.calm and wish in CALM_WRITES else made
 
     async def run_until(self, over: asyncio.Event) -> None:
         while not over.is_set():
@@ -141,6 +149,10 @@ class Run:
 
     async def settle(self) -> None:
         """Nothing is broken any more: everything is answered, the logs are read, feeds have told all of them."""
+        for replica in self.replicas:
+            await eventually(
+                lambda replica=replica: reaches_all(replica), WELL_SECONDS, f"{replica.name} reaches every tier"
+            )
         self.notes.calm = True
         await self.talkers[0].run_calm(CALM_KINDS)
         await self.read_endings()
@@ -158,7 +170,7 @@ class Run:
 
     def violations(self) -> list[Violation]:
         """Every promise that was broken."""
-        return check(self.notes.history, self.endings, Promise(self.lease_seconds, faultless=False))
+        return check(self.notes.history, self.endings, Promise(self.lease_seconds, faultless=False, prompt=False))
 
     async def read_endings(self) -> None:
         """How every session is in the end."""
@@ -199,6 +211,11 @@ class Run:
 
                 await eventually(is_fed, FED_SECONDS, f"the feed of {of} by {by} tells all {len(wanted)} lines")
                 assert seen == wanted, f"the feed of {of} by {by}"
+
+
+async def reaches_all(replica: Replica) -> bool:
+    """Whether no breaker is open: one that stays open for seconds refuses what it guards, though nothing is broken."""
+    return all(tier["status"] == "ok" for tier in (await replica.health())["tiers"].values())
 
 
 def _hear(seen: list[tuple[int, int, str]], event: object) -> None:

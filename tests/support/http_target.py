@@ -22,6 +22,7 @@ from sessionmanager.errors import OutcomeUnknown, TierUnavailable
 from sessionmanager.model.entry import StoredEntry
 from tests.support import forge
 from tests.support.replicas import ASK_SECONDS, Replica
+from tests.support.server import NO_TLS
 from tests.support.shared_tiers import JWT_SECRET
 from tests.support.sim.clients import Answer, Request
 from tests.support.sim.history import Line
@@ -100,7 +101,7 @@ class Target:
         self.name = replica.name
         self._replica = replica
         self._running = _Running()
-        self._http = httpx2.AsyncClient(base_url=replica.address, timeout=ASK_SECONDS, trust_env=False)
+        self._http = httpx2.AsyncClient(base_url=replica.address, timeout=ASK_SECONDS, trust_env=False, verify=NO_TLS)
 
     @property
     def process(self) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sessionmanager.core.tokens import Revocations, TokenMinter
+from sessionmanager.core.tokens.minting import TokenMinter
+from sessionmanager.core.tokens.revocations import Revocations
 from sessionmanager.model.roles import Actor
 from sessionmanager.words import Role
 from tests.support.forge import NOW, SECRET

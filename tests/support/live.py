@@ -9,10 +9,10 @@ from typing import Any
 
 import httpx2
 
-from sessionmanager.api.protocol import ServerBounds
-from sessionmanager.api.server import make_server
+from sessionmanager.api.serving.protocol import ServerBounds
+from sessionmanager.api.serving.server import make_server
 from sessionmanager.wiring import Service, open_service
-from tests.support.server import SYSTEM, TENANT, quick_folder, settings_for
+from tests.support.server import NO_TLS, SYSTEM, TENANT, quick_folder, settings_for
 
 
 class Live:
@@ -22,16 +22,17 @@ class Live:
         self.service = service
         self.address = address
         self.http = httpx2.AsyncClient(
-            base_url=address, headers={"Authorization": f"Bearer {self.token()}"}, timeout=20.0
+            base_url=address, headers={"Authorization": f"Bearer {self.token()}"}, timeout=20.0, verify=NO_TLS
         )
 
     @property
     def socket_address(self) -> str:
         return self.address.replace("http", "ws", 1)
 
-    def token(self, *roles: str, subject: str = "alice", ttl_seconds: float = 600, **bounds: Any) -> str:
+    def token(self, *roles: str, subject: str = "alice", ttl_seconds: float = 600, **given: Any) -> str:
+        named = {"tenant": TENANT, **given}
         minted = self.service.tokens.mint(
-            SYSTEM, subject=subject, roles=roles or ("admin",), tenant=TENANT, ttl_seconds=ttl_seconds, **bounds
+            SYSTEM, subject=subject, roles=roles or ("admin",), ttl_seconds=ttl_seconds, **named
         )
         return minted.token
 

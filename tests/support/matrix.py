@@ -41,7 +41,6 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "cut in mid-answer": lambda line: line.reset_peer(),
     "silent": lambda line: line.timeout(),
 }
-SOME_FAULTS: Final = tuple(FAULTS) if FULL else ("down", "slow")
 
 
 class Scene(NamedTuple):

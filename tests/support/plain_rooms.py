@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 from sessionmanager.core.assembly import Core, CoreSettings, build_core
-from sessionmanager.core.keys import MasterKey
+from sessionmanager.core.keys.hierarchy import MasterKey
 from sessionmanager.core.rooms.protocol import Found
 from sessionmanager.core.rooms.rooms import RoomSettings
 from sessionmanager.errors import UpstreamFailed

@@ -18,6 +18,7 @@ PLAIN: Final = ("-m", "sessionmanager")
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
 BANNER_LINES_MAX: Final = 200
+LOG_LINES_SHOWN: Final = 5
 INHERITED: Final = (
     "PATH",
     "HOME",
@@ -27,6 +28,10 @@ INHERITED: Final = (
     "COVERAGE_PROCESS_CONFIG",
     "COVERAGE_PATCH",
 )
+
+
+class NotStarted(AssertionError):
+    """The process has ended, or was not there in time."""
 
 
 class Process:
@@ -69,7 +74,12 @@ def serving(
     with (folder.parent / f"{folder.name}.log").open("a+") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environ)
         try:
-            running = _await_banner(process)
+            try:
+                running = _await_banner(process)
+            except NotStarted as error:
+                log.seek(0)
+                error.add_note("".join(log.readlines()[-LOG_LINES_SHOWN:]))
+                raise
             yield running
             running.stop()
         finally:
@@ -92,7 +102,7 @@ def _await_banner(process: subprocess.Popen[str]) -> Process:
                 return Process(process, value["address"], value["token"])
     finally:
         patience.cancel()
-    raise AssertionError(f"the service did not start; exit status {process.poll()}")
+    raise NotStarted(f"the service did not start; exit status {process.poll()}")
 
 
 def _banner(line: str) -> dict[str, Any] | None:

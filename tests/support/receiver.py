@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from sessionmanager.core.assembly import Core, CoreSettings, build_core
-from sessionmanager.core.keys import MasterKey
-from sessionmanager.core.services.outgoing import Outgoing, Resolve, resolve
+from sessionmanager.core.keys.hierarchy import MasterKey
+from sessionmanager.core.outgoing.requests import Outgoing, Resolve, resolve
 from sessionmanager.core.webhooks.destinations import Destinations
 from sessionmanager.core.webhooks.hook import Hook
 from sessionmanager.core.webhooks.messages import Secrets
-from sessionmanager.core.webhooks.parts import WebhookLimits
-from sessionmanager.core.webhooks.registry import Asked, Registry, Wanted
+from sessionmanager.core.webhooks.registry import Asked, HookRegistry, WantedHook
 from sessionmanager.core.webhooks.sender import Outcome, Sender, Sending
-from sessionmanager.core.webhooks.webhooks import Parts, Webhooks
+from sessionmanager.core.webhooks.shared import WebhookLimits
+from sessionmanager.core.webhooks.webhooks import Means, Webhooks
 from sessionmanager.model import instants
 from sessionmanager.tiers.cold.directory import open_directory
 from sessionmanager.tiers.cold.protocol import Cold
@@ -240,7 +240,7 @@ class Hooked:
         self.core = core
         self.clock = clock
         self.secrets = Secrets(MASTER, random.SystemRandom().randbytes)
-        self.registry = Registry(warm, self.secrets, random.SystemRandom().randbytes)
+        self.registry = HookRegistry(warm, self.secrets, random.SystemRandom().randbytes)
         self.heard = Heard()
         self.outgoings: list[Outgoing] = []
 
@@ -255,9 +255,9 @@ class Hooked:
     ) -> Webhooks:
         """The webhooks of one process."""
         tier: Any = warm if warm is not None else self.warm
-        registry = Registry(tier, self.secrets, random.SystemRandom().randbytes)
+        registry = HookRegistry(tier, self.secrets, random.SystemRandom().randbytes)
         return Webhooks(
-            Parts(tier, self.core.reads, registry, sending, self.heard, _nothing),
+            Means(tier, self.core.reads, registry, sending, self.heard, _nothing),
             owner,
             limits=limits,
             rng=random.Random(seed),
@@ -266,7 +266,7 @@ class Hooked:
 
     async def hook(self, url: str, tenant: str = "acme", **wanted: Any) -> tuple[Hook, str]:
         """A new hook, and its secret."""
-        made = await self.registry.create(tenant, Wanted(url=url, **wanted), "alice", self.asked())
+        made = await self.registry.create(tenant, WantedHook(url=url, **wanted), "alice", self.asked())
         assert made.secret is not None
         return made.hook, made.secret
 

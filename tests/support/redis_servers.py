@@ -86,15 +86,9 @@ async def masters(url: str) -> list[Redis[Any]]:
 
 async def move_slot(slot: int, url: str, *, pause: float) -> None:
     """To the next node that takes writes, as `redis-cli --cluster reshard` does it, with time in each state."""
-    nodes = await masters(url)
-    try:
-        owners = [node for node in nodes if await _owns(node, slot)]
-        source = owners[0]
-        target = nodes[(nodes.index(source) + 1) % len(nodes)]
-        ids = [await node.execute_command("CLUSTER", "MYID") for node in (source, target)]
+    async with under_way(slot, url) as (source, target, *others):
+        owner = await target.execute_command("CLUSTER", "MYID")
         where = target.connection_pool.connection_kwargs
-        await target.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[0])
-        await source.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[1])
         await asyncio.sleep(pause)
         while names := await source.execute_command("CLUSTER GETKEYSINSLOT", slot, 1):
             await source.execute_command(
@@ -102,9 +96,25 @@ async def move_slot(slot: int, url: str, *, pause: float) -> None:
             )
             await asyncio.sleep(pause / 4)
         await asyncio.sleep(pause)
-        for node in (target, source, *(one for one in nodes if one not in (source, target))):
-            await node.execute_command("CLUSTER SETSLOT", slot, "NODE", ids[1])
+        for node in (target, source, *others):
+            await node.execute_command("CLUSTER SETSLOT", slot, "NODE", owner)
         await asyncio.sleep(pause)
+
+
+@asynccontextmanager
+async def under_way(slot: int, url: str) -> AsyncIterator[list[Redis[Any]]]:
+    """While a slot is on its way to the next node that takes writes: who had it, who gets it, and the others."""
+    nodes = await masters(url)
+    try:
+        owners = [node for node in nodes if await _owns(node, slot)]
+        source = owners[0]
+        target = nodes[(nodes.index(source) + 1) % len(nodes)]
+        ids = [await node.execute_command("CLUSTER", "MYID") for node in (source, target)]
+        await target.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", ids[0])
+        await source.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", ids[1])
+        yield [source, target, *(one for one in nodes if one not in (source, target))]
+        for node in (source, target):
+            await node.execute_command("CLUSTER SETSLOT", slot, "STABLE")
     finally:
         for node in nodes:
             await node.aclose()

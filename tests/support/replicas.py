@@ -11,7 +11,7 @@ import json
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
@@ -21,12 +21,13 @@ import httpx2
 from aiobotocore.config import AioConfig
 from prometheus_client.parser import text_string_to_metric_families
 
-from sessionmanager.core.keyfiles import make_key_file
+from sessionmanager.core.keys.files import make_key_file
 from tests.services.own import OwnServer
 from tests.services.processes import free_ports
 from tests.support.mongo_proxy import MongoProxy, a_proxy
-from tests.support.process import PLAIN, Process, serving
+from tests.support.process import PLAIN, NotStarted, Process, serving
 from tests.support.s3_line import Line, a_line
+from tests.support.server import NO_TLS
 from tests.support.services import REGION, S3Address, owned, parse_s3
 from tests.support.shared_tiers import JWT_SECRET
 from tests.support.toxiproxy import Proxy, proxied
@@ -49,6 +50,7 @@ SETTINGS: Final[Mapping[str, str]] = {
 }
 ASK_SECONDS: Final = 20.0
 """A request that takes so long has hung: no deadline of the service is that long."""
+STARTS_MAX: Final = 5
 LOOK_SECONDS: Final = 0.05
 """Between two looks at another process; it stands in place of no condition."""
 
@@ -128,13 +130,25 @@ class Replica:
 
     async def start(self) -> None:
         """Returns once it answers."""
-        running = serving(
-            self._folder, "--port", str(self._port), program=self.program, outer=self.outer, **self._settings
-        )
-        process = await asyncio.to_thread(self._stack.enter_context, running)
+        process = await self._begun()
         self.address, self.token = process.address, process.token
-        self._http = httpx2.AsyncClient(base_url=self.address, timeout=ASK_SECONDS, trust_env=False)
+        self._http = httpx2.AsyncClient(base_url=self.address, timeout=ASK_SECONDS, trust_env=False, verify=NO_TLS)
         self._process = process
+
+    async def _begun(self) -> Process:
+        """It refuses to start where a tier does not answer in the time of a request, which a busy machine may well
+        take: then it is started again, as whatever supervises a service does."""
+
+        async def begin() -> Process:
+            running = serving(
+                self._folder, "--port", str(self._port), program=self.program, outer=self.outer, **self._settings
+            )
+            return await asyncio.to_thread(self._stack.enter_context, running)
+
+        for _ in range(STARTS_MAX - 1):
+            with suppress(NotStarted):
+                return await begin()
+        return await begin()
 
     async def kill(self) -> None:
         """`kill -9`."""

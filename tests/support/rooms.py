@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx2
 
 from tests.support.live import Live, live
+from tests.support.server import NO_TLS
 
 PATIENCE_SECONDS: Final = 60.0
 """A wait that takes so long has failed; it is no time that anything is expected to take."""
@@ -204,7 +205,7 @@ class Relay:
         self.came = 0
         self.answers: list[int] = []
         self._rng = rng
-        self._client = httpx2.AsyncClient(trust_env=False, timeout=FORWARD_SECONDS)
+        self._client = httpx2.AsyncClient(trust_env=False, timeout=FORWARD_SECONDS, verify=NO_TLS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._lines: set[asyncio.StreamWriter] = set()
 

@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from sessionmanager.core.assembly import Core, CoreEvents, CoreSettings, build_core
 from sessionmanager.core.command import RequestKey, Who
-from sessionmanager.core.keys import MasterKey
+from sessionmanager.core.keys.hierarchy import MasterKey
 from sessionmanager.model.entry import Draft
 from sessionmanager.model.timers import Policy
 from sessionmanager.tiers.cold.directory import open_directory
@@ -138,17 +138,17 @@ async def sealed(core: Core, key: Key, segments: int) -> None:
         missing = BOUND - stored.head.tail_count
         await talk(core, key, missing, first=said_already + 1)
         said_already += missing
-        assert await core.moves.table["seal"](key), "the tail is over its bound"
+        assert await core.works["seal"](key), "the tail is over its bound"
     await talk(core, key, 1, first=said_already + 1)
 
 
 async def offloaded(core: Core, key: Key) -> None:
     """One node of two segments in cold, one segment more in cold, one in warm, an attachment."""
     await sealed(core, key, 3)
-    assert await core.moves.table["offload"](key)
+    assert await core.works["offload"](key)
     stored = (await core.ledger.exact(key)).stored
     await talk(core, key, BOUND - stored.head.tail_count, first=100)
-    assert await core.moves.table["seal"](key)
+    assert await core.works["seal"](key)
     await core.attachments.put(key, "audio", b"\0\1" * 40, "audio/l16", ALICE)
 
 
@@ -227,7 +227,7 @@ async def _suspend(core: Core, key: Key) -> object:
 
 async def _erase(core: Core, key: Key) -> object:
     await core.sessions.erase(key, ALICE, request("erase"))
-    return await core.moves.table["erase"](key)
+    return await core.works["erase"](key)
 
 
 async def _erased(core: Core, key: Key) -> None:
@@ -235,15 +235,19 @@ async def _erased(core: Core, key: Key) -> None:
     await _erase(core, key)
 
 
+def _sealed(segments: int) -> Callable[[Core, Key], Awaitable[object]]:
+    return lambda core, key: sealed(core, key, segments)
+
+
 def _move(name: str) -> Callable[[Core, Key], Awaitable[object]]:
-    return lambda core, key: core.moves.table[name](key)
+    return lambda core, key: core.works[name](key)
 
 
 SCENES: Final = {
     "seal": Scene(_full_tail, _move("seal"), leaves=True),
     "seal within an append": Scene(_very_full_tail, _append, adds=1, leaves=True),
-    "offload": Scene(lambda core, key: sealed(core, key, 2), _move("offload")),
-    "offload of a tree": Scene(lambda core, key: sealed(core, key, 5), _move("offload")),
+    "offload": Scene(_sealed(2), _move("offload")),
+    "offload of a tree": Scene(_sealed(5), _move("offload")),
     "offload beside cold": Scene(offloaded, _move("offload")),
     "suspend": Scene(offloaded, _suspend, adds=1),
     "archive": Scene(wished, _move("archive"), ends="cold"),

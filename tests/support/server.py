@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from contextvars import copy_context
@@ -28,6 +29,8 @@ OTHER: Final = "umbrella"
 PATIENCE_SECONDS: Final = 20.0
 """A wait that takes so long has failed; it is no time that anything is expected to take."""
 LOOK_SECONDS: Final = 0.005
+NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""For clients of plain HTTP: to read whom to trust over TLS takes longer than most tests."""
 EASY: Final[Mapping[str, str]] = {
     # A machine that is busy with other tests must not make a tier look dead.
     "hot_timeout_seconds": "20",

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from sessionmanager.core.keyfiles import make_key_file
+from sessionmanager.core.keys.files import make_key_file
 from tests.support.mongo import a_database
 from tests.support.s3_buckets import a_bucket
 from tests.support.services import s3_address, service_url

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx2
 
 from tests.services.processes import LOOPBACK, free_ports
+from tests.support.server import NO_TLS
 
 CALL_SECONDS: Final = 10.0
 LISTEN_TRIES_MAX: Final = 5
@@ -93,7 +94,7 @@ async def proxied(toxiproxy_url: str, upstream: str) -> AsyncGenerator[Proxy]:
     """
     where = urlsplit(upstream).netloc.rpartition("@")[2] if "//" in upstream else upstream
     # Whatever proxy the machine is set up with, loopback is reached without it.
-    async with httpx2.AsyncClient(base_url=toxiproxy_url, timeout=CALL_SECONDS, trust_env=False) as api:
+    async with httpx2.AsyncClient(base_url=toxiproxy_url, timeout=CALL_SECONDS, trust_env=False, verify=NO_TLS) as api:
         name = f"proxy-{secrets.token_hex(8)}"
         port = await _listen(api, name, where)
         try:

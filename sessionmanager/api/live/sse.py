@@ -19,7 +19,7 @@ from sessionmanager.deadline import lift
 MEDIA: Final = "text/event-stream"
 BEAT: Final = b": heartbeat\n\n"
 ABORT: Final = "sessionmanager.abort"
-"""The ASGI extension by which `api/protocol.py` lets a connection be cut."""
+"""The ASGI extension by which `api/serving/protocol.py` lets a connection be cut."""
 
 T = TypeVar("T")
 encode = msgspec.json.Encoder().encode

@@ -17,9 +17,10 @@ from starlette.types import Message, Receive, Scope, Send
 from sessionmanager.api.context import encode
 from sessionmanager.api.dispatch import Dispatch
 from sessionmanager.api.exchange import Exchange
+from sessionmanager.api.live.asking import ask
 from sessionmanager.api.live.following import SEND_SECONDS, End, Presence, follow
 from sessionmanager.api.problems import log_failure
-from sessionmanager.api.reply import JSON, RawHeaders
+from sessionmanager.api.reply import RawHeaders
 from sessionmanager.api.routes.events import hello_of, resync_members, seq_asked
 from sessionmanager.api.strictjson import reader_of
 from sessionmanager.api.tables.events import SOCKET
@@ -29,7 +30,7 @@ from sessionmanager.core.feed.subscription import Subscription
 from sessionmanager.deadline import lift
 from sessionmanager.errors import FieldError, Forbidden, Invalid, Malformed, RateLimited, Unauthenticated
 from sessionmanager.wire.events import RequestId, SocketRequest
-from sessionmanager.words import H_IDEMPOTENCY_KEY, Key
+from sessionmanager.words import Key
 
 AUTH_SECONDS: Final = 10.0
 """How long a client without an `Authorization` header may take to send its token."""
@@ -43,7 +44,6 @@ CLOSE_CODES: Final = {
 }  # fmt: skip
 """Status of what went wrong → code that the connection is closed with."""
 GOAWAY_CODES: Final = {"draining": 1012, "slow": 1013, "failed": 1011}
-UNSUPPORTED: Final = 1003
 _HANDSHAKE: Final = (b"connection", b"upgrade", b"content-length", b"content-type")
 
 
@@ -212,7 +212,8 @@ class _Connection:
     async def give(self, items: Sequence[Item]) -> bool:
         for item in items:
             if isinstance(item, Line):
-                await self._write(b'{"type":"entry","seq":%d,"entry":%b}' % (item.seq, item.data))
+                trace = b"" if item.trace is None else b',"traceparent":"%b"' % item.trace.encode()
+                await self._write(b'{"type":"entry","seq":%d,"entry":%b%b}' % (item.seq, item.data, trace))
             else:
                 await self._write(b'{"type":"signal","signal":%b}' % item.data)
         return True
@@ -260,7 +261,7 @@ class _Connection:
             elif request.op == "ping":
                 answer = b'"status":200'
             else:
-                answer = await self._call(self._path(request), request)
+                answer = await ask(self._dispatch, self.ex.scope, self._path(request), request)
         except (_Gone, OSError, TimeoutError):
             raise
         except Exception as error:
@@ -287,56 +288,6 @@ class _Connection:
         if pid is None:
             raise Invalid([FieldError("/participant", "required: the token names none")])
         return f"{base}/participants/{pid}/heartbeat"
-
-    async def _call(self, path: str, request: SocketRequest) -> bytes:
-        """The answer of the route, in a task of its own: what a request sets, such as its deadline, is its own."""
-        body = b"" if request.body is UNSET else bytes(request.body)
-        headers = [
-            pair for pair in self.ex.scope["headers"] if pair[0] in (b"authorization", b"x-api-key", b"x-tenant")
-        ]
-        headers += [JSON, (b"content-length", b"%d" % len(body))]
-        if request.key is not UNSET:
-            headers.append((H_IDEMPOTENCY_KEY.lower().encode(), request.key.encode()))
-        scope = {**self.ex.scope, "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b""}
-        captured = _Captured(body)
-        call = self._dispatch({**scope, "headers": headers}, captured.receive, captured.send)
-        await asyncio.create_task(_run(call))
-        return captured.answer()
-
-
-async def _run(call: Any) -> None:
-    await call
-
-
-class _Captured:
-    """One request to a route, and what it answers."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body: bytes | None = body
-        self._status = 500
-        self._headers: dict[bytes, bytes] = {}
-        self._answer = b""
-
-    async def receive(self) -> Message:
-        body, self._body = self._body, None
-        return {"type": "http.disconnect"} if body is None else {"type": "http.request", "body": body}
-
-    async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._status, self._headers = message["status"], dict(message["headers"])
-        else:
-            self._answer += message.get("body", b"")
-
-    def answer(self) -> bytes:
-        """Members of the answer's frame."""
-        members = [b'"status":%d' % self._status]
-        if b"idempotency-replayed" in self._headers:
-            members.append(b'"replayed":true')
-        if b"retry-after" in self._headers:
-            members.append(b'"retry_after":%b' % self._headers[b"retry-after"])
-        if self._answer:
-            members.append(b'"body":%b' % self._answer)
-        return b",".join(members)
 
 
 def _id_of(message: Message) -> str | None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from base64 import b64encode
 from time import perf_counter
 
-from sessionmanager.api.conditional import etag
-from sessionmanager.api.context import REPLAYED, Api, receipt_reply, request_key, session_key, tier_headers, who
+from sessionmanager.api.context import Api, receipt_reply, request_key, session_key, tier_headers, who
 from sessionmanager.api.exchange import Exchange
-from sessionmanager.api.reply import JSON, RawHeaders, Reply
+from sessionmanager.api.reply import RawHeaders, Reply
 from sessionmanager.errors import FieldError, Malformed
 
 CONTENT_TYPE_CHARS_MAX = 255
@@ -28,10 +27,7 @@ class AttachmentRoutes:
         written = await self._attachments.put(
             session_key(ex), ex.params["name"], data, content_type, who(ex), await request_key(ex)
         )
-        headers: RawHeaders = [JSON, (b"etag", etag(written.version))]
-        if written.replayed:
-            headers.append(REPLAYED)
-        return Reply(201, written.answer, headers)
+        return receipt_reply(written, 201)
 
     async def get(self, ex: Exchange) -> Reply:
         began = perf_counter()

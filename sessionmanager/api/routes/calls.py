@@ -8,10 +8,9 @@ from urllib.parse import quote
 import msgspec
 from msgspec import UNSET, Raw
 
-from sessionmanager.api.conditional import etag
-from sessionmanager.api.context import REPLAYED, Api, begin, encode, request_key, session_key, who
+from sessionmanager.api.context import Api, begin, commit_headers, encode, request_key, session_key, who
 from sessionmanager.api.exchange import Exchange
-from sessionmanager.api.reply import JSON, RawHeaders, Reply, json_reply
+from sessionmanager.api.reply import RawHeaders, Reply, json_reply
 from sessionmanager.core.calls.export import csv_page, export, ndjson_page
 from sessionmanager.core.calls.registry import CallAt
 from sessionmanager.errors import FieldError, Malformed
@@ -71,10 +70,10 @@ class CallRoutes:
     def _opened(self, at: CallAt) -> Reply:
         session = at.call.session_id
         body = {"session_id": session, "version": at.version, "session_made": at.session_made, "call": at.call}
-        headers = _headers(at)
+        headers = commit_headers(at.version, replayed=at.replayed)
         if at.fresh:
             headers.append((b"location", f"/calls/{at.call.id}".encode()))
-        return Reply(201 if at.fresh else 200, encode(body), headers)
+        return json_reply(201 if at.fresh else 200, encode(body), *headers)
 
     # -- reports
 
@@ -90,7 +89,7 @@ class CallRoutes:
 
     async def _report(self, ex: Exchange, key: Key, report: Report) -> Reply:
         at = await self._calls.report(key, ex.params["cid"], who(ex), report, await request_key(ex))
-        return Reply(200, encode(at.call), _headers(at))
+        return json_reply(200, encode(at.call), *commit_headers(at.version, replayed=at.replayed))
 
     async def _located(self, ex: Exchange) -> Key:
         return await self._calls.locate(ex.tenant, ex.params["cid"])
@@ -110,7 +109,9 @@ class CallRoutes:
         if not exported and query.limit is not None and query.limit > PAGE_MAX:
             raise Malformed("limit", [FieldError("query/limit", f"at most {PAGE_MAX}; an export has up to 1,000")])
         wanted = _query(ex.tenant, query, EXPORT_PAGE_MAX if exported else PAGE)
-        context = encode(("calls", ex.tenant, wanted.equal, exported, *wanted[3:4], *wanted[5:9]))
+        bounds = (wanted.started_after, wanted.started_before, wanted.settled_after, wanted.settled_before)
+        # Whoever bills keeps a cursor for weeks: it is good for these members in this order.
+        context = encode(("calls", ex.tenant, wanted.equal, exported, wanted.sort, *bounds))
         if query.cursor is not None:
             at, cid = self._api.cursors.decode(query.cursor, context=context)
             wanted = wanted._replace(after=Position(at, cid))
@@ -135,13 +136,6 @@ class CallRoutes:
         body = csv_page(page.rows, header=first, spreadsheet=query.format == "spreadsheet")
         kind = CSV if first else (CSV[0], CSV[1].replace(b"present", b"absent"))
         return Reply(200, body, [kind, *headers])
-
-
-def _headers(at: CallAt) -> RawHeaders:
-    headers: RawHeaders = [JSON, (b"etag", etag(at.version))]
-    if at.replayed:
-        headers.append(REPLAYED)
-    return headers
 
 
 def _fields(asked: dict[str, Raw], sent: CallAnywhere) -> dict[str, Raw]:
@@ -189,13 +183,12 @@ def _query(tenant: str, query: ListCalls, page: int) -> CallQuery:
     return CallQuery(
         tenant,
         query.limit or page,
-        tuple(equal),
-        "settled_at" if query.sort == "ended_at" or query.format != "json" else "started_at",
-        None,
-        query.started_after,
-        query.started_before,
-        query.ended_after,
-        query.ended_before,
+        equal=tuple(equal),
+        sort="settled_at" if query.sort == "ended_at" or query.format != "json" else "started_at",
+        started_after=query.started_after,
+        started_before=query.started_before,
+        settled_after=query.ended_after,
+        settled_before=query.ended_before,
     )
 
 

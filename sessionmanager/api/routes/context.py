@@ -9,7 +9,7 @@ from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.reply import Reply
 from sessionmanager.api.routes.log import entries_cursor
 from sessionmanager.core.context import Context, Contexts
-from sessionmanager.core.keys import CursorCodec
+from sessionmanager.core.keys.cursors import CursorCodec
 from sessionmanager.core.sessions import open_calls
 from sessionmanager.model.window.window import Asked
 from sessionmanager.wire.context import ContextIncluded, ContextOmitted, GetContext, SummedUp

@@ -17,9 +17,8 @@ from sessionmanager.core.feed.seat import Seat
 from sessionmanager.core.feed.subscription import Subscription
 from sessionmanager.core.feed.tenant_subscription import Happened
 from sessionmanager.errors import FieldError, Malformed
-from sessionmanager.model.roles import ALL_TENANTS
 from sessionmanager.wire.events import FollowSession, FollowTenant, SignalBody, SignalEvent
-from sessionmanager.words import Instant, Key
+from sessionmanager.words import INTEGER_MAX, Instant, Key
 
 LAST: Final = "Last-Event-ID"
 SEQ_DIGITS_MAX: Final = 16
@@ -41,17 +40,14 @@ class EventRoutes:
             ex,
             source,
             session_frames,
-            hello=frame("hello", hello_of(source, ex.params["id"]), retry_ms=None) + resync_of(source, ex.params["id"]),
+            hello=frame("hello", hello_of(source, ex.params["id"])) + resync_of(source, ex.params["id"]),
             last=lambda: {"after": source.after},
             rng=self._feeds.rng,
             limits=self._feeds.limits,
         )
 
     async def tenant(self, ex: Exchange) -> Answer:
-        tenant = ex.tenant
-        if tenant == ALL_TENANTS:
-            raise Malformed("say which tenant in X-Tenant", [FieldError("header/X-Tenant", "required for this token")])
-        query = ex.query(FollowTenant)
+        tenant, query = ex.tenant, ex.query(FollowTenant)
         since = self._since(ex.header(LAST) or query.after, tenant)
         if ex.method == "HEAD":
             return Reply(200, b"", stream_headers())
@@ -106,7 +102,7 @@ def seq_asked(ex: Exchange) -> int | None:
     last = ex.header(LAST)
     if not last:  # browsers send an empty one before the first event
         return ex.query(FollowSession).after
-    if not last.isdecimal() or len(last) > SEQ_DIGITS_MAX or int(last) >= 2**53:
+    if not last.isdecimal() or len(last) > SEQ_DIGITS_MAX or int(last) > INTEGER_MAX:
         raise Malformed(f"{LAST} is not the seq of an entry", [FieldError(f"header/{LAST}", "a seq")])
     return int(last)
 
@@ -145,7 +141,9 @@ def session_frames(items: Sequence[Item]) -> bytes:
 
 def _session_frame(item: Item) -> bytes:
     if isinstance(item, Line):
-        return b"id: %d\nevent: %b\ndata: %b\n\n" % (item.seq, item.type.encode(), item.data)
+        # A field that browsers pass over (WHATWG HTML 9.2.6), so that the data stay the bytes of the entry.
+        trace = b"" if item.trace is None else b"traceparent: %b\n" % item.trace.encode()
+        return b"id: %d\nevent: %b\n%bdata: %b\n\n" % (item.seq, item.type.encode(), trace, item.data)
     assert isinstance(item, Ephemeral), "a feed holds lines and signals"
     return b"event: signal\ndata: %b\n\n" % item.data
 

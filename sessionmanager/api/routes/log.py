@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from time import perf_counter
+from typing import Final
 
 import msgspec
 
@@ -19,15 +20,16 @@ from sessionmanager.api.context import (
 )
 from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.reply import Reply
-from sessionmanager.core.command import Receipt
+from sessionmanager.core.command import Receipt, Written
 from sessionmanager.core.history import Range
-from sessionmanager.core.keys import CursorCodec
+from sessionmanager.core.keys.cursors import CursorCodec
 from sessionmanager.core.reads import View, join_entries
 from sessionmanager.wire.queries import ListEntries
 from sessionmanager.wire.requests import AppendBody
-from sessionmanager.words import Key
+from sessionmanager.words import INTEGER_MAX, Key
 
-FAR = 2**53
+FAR: Final = INTEGER_MAX + 1
+"""Beyond every seq."""
 _receipt = msgspec.json.Decoder(Receipt)
 
 
@@ -41,8 +43,7 @@ class LogRoutes:
     async def append(self, ex: Exchange) -> Reply:
         sent = await ex.read(AppendBody)
         written = await self._sessions.append(session_key(ex), drafts_of(sent.entries), who(ex), await request_key(ex))
-        said = _receipt.decode(written.answer)
-        return receipt_reply(written, 201 if len(said.seqs or ()) > len(said.duplicates or ()) else 200)
+        return receipt_reply(written, 201 if _added(written) else 200)
 
     async def entries(self, ex: Exchange) -> Reply:
         began = perf_counter()
@@ -65,6 +66,14 @@ class LogRoutes:
         headers = view_headers(View(stored, (), tier), began)
         body = b'{"items":[%b],"next_cursor":%b}' % (join_entries(found.lines), encode(cursor))
         return Reply(200, body, headers)
+
+
+def _added(written: Written) -> bool:
+    """Whether an append, or the one that it repeats, found something new in its batch."""
+    if not written.replayed:
+        return written.committed
+    said = _receipt.decode(written.answer)
+    return len(said.seqs or ()) > len(said.duplicates or ())
 
 
 def entries_cursor(

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from msgspec import UNSET
 
-from sessionmanager.api.conditional import etag
-from sessionmanager.api.context import REPLAYED, Api, encode, receipt_reply, request_key, session_key, who
+from sessionmanager.api.context import (
+    NO_STORE,
+    Api,
+    commit_headers,
+    encode,
+    receipt_reply,
+    request_key,
+    session_key,
+    who,
+)
 from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.reply import Reply, json_reply
-from sessionmanager.api.routes.rooms import RoomAccess
-from sessionmanager.api.routes.tenants import NO_STORE
-from sessionmanager.core.command import Written
-from sessionmanager.core.tokens import Minted
+from sessionmanager.api.routes.admission import Admission
 from sessionmanager.errors import FieldError, Forbidden, Invalid
-from sessionmanager.model import instants
-from sessionmanager.model.head import Head, Participant
-from sessionmanager.model.participants import Join
 from sessionmanager.wire.participants import (
     FloorBody,
     JoinBody,
@@ -25,7 +27,6 @@ from sessionmanager.wire.participants import (
     ReleaseFloor,
 )
 from sessionmanager.wire.requests import NoFields
-from sessionmanager.words import Key
 
 
 class ParticipantRoutes:
@@ -34,45 +35,22 @@ class ParticipantRoutes:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._participants = api.core.participants
-        self._access = RoomAccess(api)
+        self._admission = Admission(api)
 
     async def join(self, ex: Exchange) -> Reply:
         sent = await ex.read(JoinBody)
         key = session_key(ex)
-        joined = await self._participants.join(key, who(ex), self.wanted(ex, sent), await request_key(ex))
+        joined = await self._participants.join(key, who(ex), self._admission.wanted(ex, sent), await request_key(ex))
         person = joined.participant
         body = {
             "session_id": key.id,
             "version": joined.written.version,
             "participant": person,
-            **await self.credentials(key, person, sent.token_seconds),
+            **await self._admission.credentials(key, person, sent.token_seconds),
         }
-        headers = [(b"etag", etag(joined.written.version)), NO_STORE]
-        headers.append((b"location", f"/sessions/{key.id}/participants/{person.id}".encode()))
-        if joined.written.replayed:
-            headers.append(REPLAYED)
+        headers = commit_headers(joined.written.version, replayed=joined.written.replayed)
+        headers += [NO_STORE, (b"location", f"/sessions/{key.id}/participants/{person.id}".encode())]
         return json_reply(201 if joined.fresh else 200, encode(body), *headers)
-
-    def wanted(self, ex: Exchange, sent: JoinBody) -> Join:
-        """A join as the core takes it. Raises Forbidden: whoever manages a room can take others out of it."""
-        manages = sent.role == "manager" and self._api.livekit.tokens is not None
-        if manages and ex.actor.roles.isdisjoint(("operator", "admin")):
-            raise Forbidden("only an operator joins as a manager of the room")
-        role = sent.kind if sent.role is UNSET else sent.role
-        new_id = self._participants.new_id()
-        return Join(new_id, sent.kind, sent.identity, role, sent.lease_seconds, dict(sent.metadata))
-
-    async def credentials(
-        self, key: Key, person: Participant, seconds: int, head: Head | None = None
-    ) -> dict[str, object]:
-        """What a participant identifies itself with, here and in its room: made anew for each answer, kept nowhere."""
-        minted = self._mint(key, person, seconds)
-        expires_at = None if minted is None else instants.from_ms(minted.expires_at * 1000)
-        livekit = await self._access.of(key, person, head)
-        return {"token": minted and minted.token, "token_expires_at": expires_at, "livekit": livekit}
-
-    def _mint(self, key: Key, person: Participant, seconds: int) -> Minted | None:
-        return self._api.tokens.bound(key, person.id, person.epoch, ttl_seconds=seconds)
 
     async def list(self, ex: Exchange) -> Reply:
         everybody = await self._participants.list(session_key(ex))
@@ -91,7 +69,8 @@ class ParticipantRoutes:
             last_seen=None if sent.last_seen_version is UNSET else sent.last_seen_version,
             request=await request_key(ex),
         )
-        return json_reply(200, encode(person), *_after(written))
+        headers = commit_headers(written.version, replayed=written.replayed)
+        return json_reply(200, encode(person), *headers)
 
     async def leave(self, ex: Exchange) -> Reply:
         query = ex.query(Leave)
@@ -109,13 +88,10 @@ class ParticipantRoutes:
         sent = await ex.read(ParticipantTokenBody)
         key = session_key(ex)
         person = await self._participants.present(key, self._own(ex))
-        minted = self._mint(key, person, sent.token_seconds)
+        minted = self._admission.mint(key, person, sent.token_seconds)
         if minted is None:
             raise Forbidden("tokens are made by the identity provider: this service has no key to sign with")
-        expires_at = instants.from_ms(minted.expires_at * 1000)
-        livekit = await self._access.of(key, person)
-        body = {"token": minted.token, "token_expires_at": expires_at, "livekit": livekit}
-        return json_reply(201, encode(body), NO_STORE)
+        return json_reply(201, encode(await self._admission.shown(key, person, minted)), NO_STORE)
 
     async def claim(self, ex: Exchange) -> Reply:
         sent = await ex.read(FloorBody)
@@ -159,10 +135,3 @@ class ParticipantRoutes:
         if named is None:
             raise Invalid([FieldError("/participant", "required: this token speaks for no participant")])
         return named
-
-
-def _after(written: Written) -> list[tuple[bytes, bytes]]:
-    headers = [(b"etag", etag(written.version))]
-    if written.replayed:
-        headers.append(REPLAYED)
-    return headers

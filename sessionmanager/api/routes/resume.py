@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from time import perf_counter
-from typing import NamedTuple
 
-from msgspec import UNSET
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from sessionmanager.api.conditional import etag
 from sessionmanager.api.context import (
-    REPLAYED,
     Api,
     check_min_version,
     encode,
+    marks,
     receipt_reply,
     request_key,
     session_key,
@@ -23,9 +23,9 @@ from sessionmanager.api.context import (
 )
 from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.reply import Reply, json_reply
+from sessionmanager.api.routes.admission import Admission
 from sessionmanager.api.routes.context import render_context
 from sessionmanager.api.routes.log import FAR, entries_cursor
-from sessionmanager.api.routes.participants import ParticipantRoutes
 from sessionmanager.core.context import Contexts, lines_for
 from sessionmanager.core.history import Range
 from sessionmanager.core.participants import participant_of
@@ -43,7 +43,7 @@ from sessionmanager.wire.requests import EndBody, FailBody, NoFields, ResumeBody
 from sessionmanager.words import Key
 
 
-class Handed(NamedTuple):
+class Handed(Struct, frozen=True):
     """Lines that a resume hands out. omitted: how many were left out; on: from where, and in which order, to go on."""
 
     lines: Sequence[StoredEntry]
@@ -60,7 +60,7 @@ class ResumeRoutes:
         self._api = api
         self._sessions = api.core.sessions
         self._contexts = Contexts(api.core.reads)
-        self._participants = ParticipantRoutes(api)
+        self._admission = Admission(api)
 
     async def resumable(self, ex: Exchange) -> Reply:
         began = perf_counter()
@@ -88,7 +88,7 @@ class ResumeRoutes:
                 who(ex),
                 max_age_seconds=max_age,
                 lines=max(wanted, lines_for(asked) if asked else 0),
-                joining=None if sent.participant is None else self._participants.wanted(ex, sent.participant),
+                joining=None if sent.participant is None else self._admission.wanted(ex, sent.participant),
                 request=await request_key(ex),
             )
         except SessionManagerError as error:
@@ -97,19 +97,16 @@ class ResumeRoutes:
         view = resumed.view
         stored = resumed.written.stored
         if stored is not None and stored.rev == view.stored.rev:
-            view = view._replace(stored=stored)  # the same head, decoded already
+            view = replace(view, stored=stored)  # the same head, decoded already
         self._api.metrics.resume(resumed.written.tier, "ok")
-        newest = view._replace(lines=view.lines[-wanted:] if wanted else ())
+        newest = replace(view, lines=view.lines[-wanted:] if wanted else ())
         joined = await self._joined(key, resumed, sent)
         body = self._render(key, newest, await self._hand_out(key, newest, sent), joined)
         if asked is not None:
             context = await self._contexts.of_view(key, view, asked)
             body = b'%b,"context":%b}' % (body[:-1], render_context(context, key, asked, self._api.cursors))
-        headers = view_headers(view._replace(tier=resumed.written.tier), began)
-        headers[1] = (b"etag", etag(resumed.written.version))
-        if resumed.written.replayed:
-            headers.append(REPLAYED)
-        return Reply(200, body, headers)
+        headers = view_headers(replace(view, tier=resumed.written.tier), began, version=resumed.written.version)
+        return Reply(200, body, [*headers, *marks(replayed=resumed.written.replayed)])
 
     async def _hand_out(self, key: Key, view: View, sent: ResumeBody) -> Handed:
         max_bytes = None if sent.max_bytes is UNSET else sent.max_bytes
@@ -133,7 +130,7 @@ class ResumeRoutes:
             return {"participant": None, "token": None, "livekit": None}
         head = resumed.view.stored.head
         person = find(head, participant_of(resumed.written.answer))
-        made = await self._participants.credentials(key, person, sent.participant.token_seconds, head)
+        made = await self._admission.credentials(key, person, sent.participant.token_seconds, head)
         return {"participant": person, **made}
 
     def _render(self, key: Key, view: View, handed: Handed, joined: dict[str, object]) -> bytes:

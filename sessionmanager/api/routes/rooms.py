@@ -1,19 +1,16 @@
-"""Rooms: asked for, read, looked at now; what LiveKit tells; and how participants are let in."""
+"""Rooms: asked for, read, looked at now; and what LiveKit tells."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from msgspec import UNSET
 
 from sessionmanager.api.conditional import etag
-from sessionmanager.api.context import REPLAYED, Api, encode, request_key, session_key, who
+from sessionmanager.api.context import Api, commit_headers, encode, request_key, session_key, who
 from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.reply import Reply, json_reply
 from sessionmanager.core.rooms.notices import Notices
 from sessionmanager.errors import NotFound, Unauthenticated
-from sessionmanager.model import instants
-from sessionmanager.model.head import Head, Participant
+from sessionmanager.model.head import Head
 from sessionmanager.model.rooms.config import config_of
 from sessionmanager.wire.rooms import RoomBody, SyncBody
 from sessionmanager.words import Key
@@ -46,10 +43,8 @@ class RoomRoutes:
         view = await self._api.core.sessions.view_after(key, written)
         await self._rooms.ready(key, view.stored.head)
         head = (await self._api.core.sessions.view_after(key, written)).stored.head
-        headers = [(b"etag", etag(written.version))]
-        if written.replayed:
-            headers.append(REPLAYED)
         is_open = head.detail.room is not None and head.detail.room.sid is not None
+        headers = commit_headers(written.version, replayed=written.replayed)
         return json_reply(200 if is_open else 202, _shown(key, head, head.version), *headers)
 
     async def sync(self, ex: Exchange) -> Reply:
@@ -100,35 +95,6 @@ class RoomRoutes:
             notices.forget(notice)
             raise
         return "heeded" if known else "unknown-room"
-
-
-class RoomAccess:
-    """Lets participants into rooms: for whatever answers that have credentials in them."""
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
-
-    async def of(self, key: Key, person: Participant, head: Head | None = None) -> dict[str, Any] | None:
-        """The member `livekit` of an answer: made anew for it, kept nowhere. None where there is no room to join.
-
-        Cost: none without LiveKit; a read of the session where no head is given; the room is opened where it is not.
-        """
-        tokens = self._api.livekit.tokens
-        if tokens is None:
-            return None
-        if head is None:
-            head = (await self._api.core.sessions.view(key, lines=0)).stored.head
-        access = tokens.of(head, person)
-        if access is None:
-            return None
-        await self._api.core.rooms.ready(key, head)
-        return {
-            "url": access.url,
-            "room": access.room,
-            "identity": access.identity,
-            "token": access.token,
-            "expires_at": instants.plus(self._api.warm.now(), access.seconds),
-        }
 
 
 def _shown(key: Key, head: Head, version: int) -> bytes:

@@ -6,14 +6,16 @@ from time import perf_counter
 
 import msgspec
 from msgspec import UNSET, Raw
+from msgspec.structs import replace
 
 from sessionmanager.api.conditional import etag, matches
 from sessionmanager.api.context import (
-    REPLAYED,
     Api,
+    commit_headers,
     drafts_of,
     encode,
     expected,
+    marks,
     request_key,
     session_key,
     tier_headers,
@@ -21,10 +23,10 @@ from sessionmanager.api.context import (
     who,
 )
 from sessionmanager.api.exchange import Exchange
-from sessionmanager.api.pages import Pages
-from sessionmanager.api.reply import JSON, RawHeaders, Reply, json_reply
+from sessionmanager.api.joined import JoinedSessions
+from sessionmanager.api.reply import Reply, json_reply
 from sessionmanager.api.routes.rooms import NO_ROOMS
-from sessionmanager.api.routes.services import until_ready
+from sessionmanager.api.routes.waiting import until_ready
 from sessionmanager.core.command import Written
 from sessionmanager.core.reads import render_session, render_summary, within
 from sessionmanager.errors import FieldError, Invalid, Malformed, NotFound
@@ -51,7 +53,7 @@ class SessionRoutes:
     def __init__(self, api: Api) -> None:
         self._api = api
         self._sessions = api.core.sessions
-        self._pages = Pages()
+        self._joined = JoinedSessions()
 
     async def create(self, ex: Exchange) -> Reply:
         seconds = ex.query(CreateSession).wait_seconds
@@ -73,7 +75,7 @@ class SessionRoutes:
         )
         if seconds and sent.required_services:
             await until_ready(self._api, ex, key, seconds)
-            written = written._replace(stored=None)
+            written = replace(written, stored=None)
         return await self._session_reply(key, written, 201, ex)
 
     async def _session_reply(self, key: Key, written: Written, status: int, ex: Exchange) -> Reply:
@@ -81,12 +83,10 @@ class SessionRoutes:
         stored = written.stored
         if stored is None or "detail" not in stored.parts:
             stored = (await self._sessions.view_after(key, written)).stored
-        headers: RawHeaders = [JSON, (b"etag", etag(written.version))]
+        headers = commit_headers(written.version, replayed=written.replayed)
         if status == 201:
             headers.append((b"location", f"/sessions/{key.id}".encode()))
-        if written.replayed:
-            headers.append(REPLAYED)
-        return Reply(status, render_session(stored) + b"}", headers)
+        return json_reply(status, render_session(stored) + b"}", *headers)
 
     async def get(self, ex: Exchange) -> Reply:
         began = perf_counter()
@@ -103,8 +103,8 @@ class SessionRoutes:
         if none_match is not None and matches(none_match, view.stored.version):
             return Reply(304, b"", headers[1:])
         if query.max_bytes is not None:
-            view = view._replace(lines=within(view.lines, query.max_bytes))
-        return Reply(200, self._pages.body(view), headers)
+            view = replace(view, lines=within(view.lines, query.max_bytes))
+        return Reply(200, self._joined.body(view), headers)
 
     async def patch(self, ex: Exchange) -> Reply:
         patch = await ex.read_raw()
@@ -126,12 +126,10 @@ class SessionRoutes:
     async def erase(self, ex: Exchange) -> Reply:
         key = session_key(ex)
         erasure, replayed = await self._sessions.erase(key, who(ex), await request_key(ex))
-        self._pages.forget(key)
+        self._joined.forget(key)
         body = encode({"id": key.id, "erasure_id": erasure.erasure_id})
-        headers: RawHeaders = [JSON, (b"location", f"/erasures/{erasure.erasure_id}".encode())]
-        if replayed:
-            headers.append(REPLAYED)
-        return Reply(202, body, headers)
+        location = (b"location", f"/erasures/{erasure.erasure_id}".encode())
+        return json_reply(202, body, location, *marks(replayed=replayed))
 
     async def erasure(self, ex: Exchange) -> Reply:
         return json_reply(200, encode(await self._sessions.erasure(ex.tenant, ex.params["erasure_id"])))
@@ -160,13 +158,13 @@ class SessionRoutes:
             ListQuery(
                 ex.tenant,
                 query.limit,
-                tuple(terms),
-                query.sort,
-                after,
-                query.created_after,
-                query.created_before,
-                query.active_after,
-                query.active_before,
+                terms=tuple(terms),
+                sort=query.sort,
+                after=after,
+                created_after=query.created_after,
+                created_before=query.created_before,
+                active_after=query.active_after,
+                active_before=query.active_before,
             )
         )
         cursor = self._api.cursors.encode(page.next, context=context) if page.next is not None else None

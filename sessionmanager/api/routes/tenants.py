@@ -7,22 +7,18 @@ from collections import Counter
 from msgspec import UNSET
 from msgspec.structs import asdict
 
-from sessionmanager.api.context import REPLAYED, Api, begin, encode
+from sessionmanager.api.context import NO_STORE, Api, begin, encode, marks, note
 from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.reply import Reply, json_reply
 from sessionmanager.core.tenancy import tenants
-from sessionmanager.core.tenancy.requests import Begun
-from sessionmanager.core.tokens import is_tenant, is_text
+from sessionmanager.core.tokens.rules import is_tenant, is_text
 from sessionmanager.errors import FieldError, Forbidden, Malformed
 from sessionmanager.model import instants
-from sessionmanager.model.change import Trail
 from sessionmanager.model.roles import ALL_TENANTS, Actor, check_tenant
 from sessionmanager.tiers.warm.protocol import TrailQuery
 from sessionmanager.wire.queries import ListAudit, RevokeTokens
 from sessionmanager.wire.requests import ResumeWithin, TenantSettings, TokenBody
 from sessionmanager.words import Key
-
-NO_STORE = (b"cache-control", b"no-store")
 
 
 class TenantRoutes:
@@ -63,7 +59,7 @@ class TenantRoutes:
             **({} if sent.ttl_seconds is UNSET else {"ttl_seconds": sent.ttl_seconds}),
         )
         begun = await begin(ex, self._api)
-        await self._note(ex, "token.mint")
+        await note(ex, self._api, "token.mint")
         body = {
             "token": minted.token,
             "jti": minted.jti,
@@ -71,7 +67,7 @@ class TenantRoutes:
             "roles": sent.roles,
             "expires_at": instants.from_ms(minted.expires_at * 1000),
         }
-        return json_reply(201, encode(body), NO_STORE, *_marks(begun))
+        return json_reply(201, encode(body), NO_STORE, *marks(replayed=begun.replayed))
 
     async def revoke(self, ex: Exchange) -> Reply:
         return await self._revoke(ex, jti=ex.params["jti"])
@@ -84,8 +80,8 @@ class TenantRoutes:
         at = instants.to_ms(begun.at) / 1000 if begun.replayed else None
         await tokens.revoke(ex.actor, tenant=ex.tenant, at=at, **what)
         if not begun.replayed:
-            await self._note(ex, "token.revoke")
-        return Reply(204, b"", list(_marks(begun)))
+            await note(ex, self._api, "token.revoke")
+        return Reply(204, b"", marks(replayed=begun.replayed))
 
     async def revoke_subject(self, ex: Exchange) -> Reply:
         query = ex.query(RevokeTokens)
@@ -114,8 +110,8 @@ class TenantRoutes:
         begun = await begin(ex, self._api)
         kept = await self._api.core.tenants.put(tenant, settings, begun)
         if not begun.replayed:
-            await self._note(ex, "settings.put")
-        return _settings(kept, *_marks(begun))
+            await note(ex, self._api, "settings.put")
+        return _settings(kept, *marks(replayed=begun.replayed))
 
     def _check_quotas(self, actor: Actor, wanted: tenants.Quotas) -> None:
         """A quota that the service sets is lifted by whoever runs it, not by the tenant that it bounds."""
@@ -135,11 +131,6 @@ class TenantRoutes:
         body = {"sessions": sum(counts.values()), "by_status": by_status, "by_placement": by_placement}
         return json_reply(200, encode(body))
 
-    async def _note(self, ex: Exchange, action: str) -> None:
-        now = self._api.warm.now()
-        line = Trail(now, ex.tenant, ex.actor.subject, action, "allowed", request_id=ex.request_id)
-        await self._api.warm.note([line])
-
 
 def _settings(settings: tenants.TenantSettings, *headers: tuple[bytes, bytes]) -> Reply:
     return json_reply(200, encode(settings), *headers)
@@ -149,8 +140,3 @@ def _policy(sent: TenantSettings) -> tenants.ResumePolicy | None:
     """The policy as the core takes it."""
     policy = sent.resume_policy
     return tenants.ResumeWithin(resume_within=policy.resume_within) if isinstance(policy, ResumeWithin) else policy
-
-
-def _marks(begun: Begun) -> tuple[tuple[bytes, bytes], ...]:
-    """The header of an answer to a repeat."""
-    return (REPLAYED,) if begun.replayed else ()

@@ -7,21 +7,24 @@ from typing import Any
 from msgspec import UNSET
 from msgspec.structs import asdict
 
-from sessionmanager.api.context import REPLAYED, Api, encode, request_key
+from sessionmanager.api.context import (
+    NO_STORE,
+    Api,
+    encode,
+    marks,
+    note,
+    request_key,
+    require_reachable,
+)
 from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.reply import Reply, json_reply
-from sessionmanager.api.routes.tenants import NO_STORE
-from sessionmanager.core.services.endpoints import NotAllowed
-from sessionmanager.core.services.outgoing import CallFailed
 from sessionmanager.core.tenancy.requests import Begun
 from sessionmanager.core.webhooks.desk import Stand, stands_of
 from sessionmanager.core.webhooks.hook import Hook, Replay
-from sessionmanager.core.webhooks.registry import Asked, Shown, Wanted
+from sessionmanager.core.webhooks.registry import Asked, WantedHook, WithSecret
 from sessionmanager.deadline import lift
-from sessionmanager.errors import FieldError, Invalid, Malformed, NotFound
+from sessionmanager.errors import NotFound
 from sessionmanager.model import instants
-from sessionmanager.model.change import Trail
-from sessionmanager.model.roles import ALL_TENANTS
 from sessionmanager.wire.webhooks import (
     EnableBody,
     ListDeadLetters,
@@ -40,17 +43,17 @@ class WebhookRoutes:
         self._hooks = api.webhooks.registry
 
     async def create(self, ex: Exchange) -> Reply:
-        tenant, sent = _tenant(ex), await ex.read(WebhookBody)
-        await self._check(sent.url)
+        tenant, sent = ex.tenant, await ex.read(WebhookBody)
+        await require_reachable(self._api.webhooks.check(sent.url), "/url")
         asked, begun = await self._asked(ex)
-        wanted = Wanted(sent.url, sent.types, sent.description, sent.enabled)
+        wanted = WantedHook(sent.url, sent.types, sent.description, sent.enabled)
         made = await self._hooks.create(tenant, wanted, ex.actor.subject, asked)
         await self._note(ex, "webhook.create", begun)
         location = (b"location", f"/webhooks/{made.hook.id}".encode())
-        return json_reply(201, encode(_with_secret(made)), NO_STORE, location, *_marks(begun))
+        return json_reply(201, encode(_with_secret(made)), NO_STORE, location, *marks(replayed=begun.replayed))
 
     async def list(self, ex: Exchange) -> Reply:
-        stands = await stands_of(self._api.warm, _tenant(ex))
+        stands = await stands_of(self._api.warm, ex.tenant)
         hooks = await self._hooks.list(ex.tenant)
         return json_reply(200, encode({"items": [_shown(h, stands.get(h.id)) for h in hooks], "next_cursor": None}))
 
@@ -63,15 +66,15 @@ class WebhookRoutes:
         sent = await ex.read(WebhookPatch)
         await self._hook(ex)
         if sent.url is not UNSET:
-            await self._check(sent.url)
+            await require_reachable(self._api.webhooks.check(sent.url), "/url")
         asked, begun = await self._asked(ex)
-        wanted = Wanted(sent.url, sent.types, sent.description, sent.enabled)
+        wanted = WantedHook(sent.url, sent.types, sent.description, sent.enabled)
         hook = await self._hooks.change(ex.tenant, ex.params["hook_id"], wanted, asked)
         await self._note(ex, "webhook.change", begun)
-        return json_reply(200, encode(_shown(hook, None)), *_marks(begun))
+        return json_reply(200, encode(_shown(hook, None)), *marks(replayed=begun.replayed))
 
     async def remove(self, ex: Exchange) -> Reply:
-        if not await self._hooks.was_there(_tenant(ex), ex.params["hook_id"]):
+        if not await self._hooks.was_there(ex.tenant, ex.params["hook_id"]):
             raise NotFound("no such webhook")
         _, begun = await self._asked(ex)
         try:
@@ -80,7 +83,7 @@ class WebhookRoutes:
             if not begun.replayed:
                 raise
         await self._note(ex, "webhook.delete", begun)
-        return Reply(204, b"", list(_marks(begun)))
+        return Reply(204, b"", marks(replayed=begun.replayed))
 
     async def rotate(self, ex: Exchange) -> Reply:
         sent = await ex.read(RotateBody)
@@ -88,7 +91,7 @@ class WebhookRoutes:
         asked, begun = await self._asked(ex)
         made = await self._hooks.rotate(ex.tenant, ex.params["hook_id"], asked, grace_seconds=sent.grace_seconds)
         await self._note(ex, "webhook.rotate", begun)
-        return json_reply(200, encode(_with_secret(made)), NO_STORE, *_marks(begun))
+        return json_reply(200, encode(_with_secret(made)), NO_STORE, *marks(replayed=begun.replayed))
 
     async def enable(self, ex: Exchange) -> Reply:
         sent = await ex.read(EnableBody)
@@ -96,7 +99,7 @@ class WebhookRoutes:
         asked, begun = await self._asked(ex)
         hook = await self._hooks.enable(ex.tenant, ex.params["hook_id"], asked, skip=sent.skip)
         await self._note(ex, "webhook.enable", begun)
-        return json_reply(200, encode(_shown(hook, None)), *_marks(begun))
+        return json_reply(200, encode(_shown(hook, None)), *marks(replayed=begun.replayed))
 
     async def test(self, ex: Exchange) -> Reply:
         hook = await self._hook(ex)
@@ -105,7 +108,7 @@ class WebhookRoutes:
         outcome = await self._api.webhooks.test(hook, asked.name, begun)
         await self._note(ex, "webhook.test", begun)
         body = {"delivered": outcome.kind == "delivered", "status": outcome.status, "reason": outcome.reason}
-        return json_reply(200, encode(body), *_marks(begun))
+        return json_reply(200, encode(body), *marks(replayed=begun.replayed))
 
     async def dead_letters(self, ex: Exchange) -> Reply:
         query = ex.query(ListDeadLetters)
@@ -131,21 +134,12 @@ class WebhookRoutes:
         wish = Replay(id=f"rep_{asked.name or ex.request_id}", asked_at=begun.at, letter=letter, since=since)
         await self._hooks.replay(ex.tenant, hook.id, wish)
         await self._note(ex, "webhook.replay", begun)
-        return json_reply(202, encode({"id": wish.id, "asked_at": wish.asked_at}), *_marks(begun))
+        return json_reply(202, encode({"id": wish.id, "asked_at": wish.asked_at}), *marks(replayed=begun.replayed))
 
     # -- inside
 
     async def _hook(self, ex: Exchange) -> Hook:
-        return await self._hooks.get(_tenant(ex), ex.params["hook_id"])
-
-    async def _check(self, url: str) -> None:
-        """Raises Invalid: deliveries may not go there."""
-        try:
-            await self._api.webhooks.check(url)
-        except NotAllowed as error:
-            raise Invalid([FieldError("/url", str(error))]) from None
-        except CallFailed:
-            raise Invalid([FieldError("/url", "a host that can be resolved from here")]) from None
+        return await self._hooks.get(ex.tenant, ex.params["hook_id"])
 
     async def _asked(self, ex: Exchange) -> tuple[Asked, Begun]:
         """Remember the request under its key, where it has one. Raises KeyReused."""
@@ -155,15 +149,7 @@ class WebhookRoutes:
 
     async def _note(self, ex: Exchange, action: str, begun: Begun) -> None:
         if not begun.replayed:
-            now = self._api.warm.now()
-            line = Trail(now, ex.tenant, ex.actor.subject, action, "allowed", request_id=ex.request_id)
-            await self._api.warm.note([line])
-
-
-def _tenant(ex: Exchange) -> str:
-    if ex.tenant == ALL_TENANTS:
-        raise Malformed("say which tenant in X-Tenant", [FieldError("header/X-Tenant", "required for this token")])
-    return ex.tenant
+            await note(ex, self._api, action)
 
 
 def _shown(hook: Hook, stand: Stand | None) -> dict[str, Any]:
@@ -184,9 +170,5 @@ def _shown(hook: Hook, stand: Stand | None) -> dict[str, Any]:
     }
 
 
-def _with_secret(made: Shown) -> dict[str, Any]:
+def _with_secret(made: WithSecret) -> dict[str, Any]:
     return {**_shown(made.hook, None), "secret": made.secret}
-
-
-def _marks(begun: Begun) -> tuple[tuple[bytes, bytes], ...]:
-    return (REPLAYED,) if begun.replayed else ()

@@ -51,6 +51,7 @@ def event_rows(api: Api) -> tuple[Route, ...]:
             tag=TAG,
             summary="Tell whoever listens now; nothing is stored",
             request=events.SignalBody,
+            request_examples={"application/json": {"typing": {"type": "typing", "data": {"level": 1}}}},
             body_bytes_max=events.SIGNAL_BODY_BYTES_MAX,
             answers=(Shown(202, "Whoever listens is told"),),
             errors=ONE,

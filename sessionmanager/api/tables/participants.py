@@ -30,6 +30,7 @@ def _together(on: ParticipantRoutes) -> tuple[Route, ...]:
             tag=TAG,
             summary="Join, or come back under the same identity",
             request=participants.JoinBody,
+            request_examples={"application/json": {"agent": {"kind": "agent", "identity": "support-bot"}}},
             headers=KEY,
             answers=(
                 Shown(
@@ -132,6 +133,12 @@ def _floor(on: ParticipantRoutes) -> tuple[Route, ...]:
             tag=TAG,
             summary="Claim the right to speak, renew it, or hand it over",
             request=participants.FloorBody,
+            request_examples={
+                "application/json": {
+                    "claim": {"lease_seconds": 30, "policy": "queue"},
+                    "offer": {"hand_over": "human", "hand_over_seconds": 20},
+                }
+            },
             headers=KEY,
             answers=(
                 Shown(200, "It is held; send its number with what is said", claimed, headers=WRITE_HEADERS),

@@ -1,4 +1,4 @@
-"""Rows of services, API keys, and robot-session's own calls."""
+"""Rows of services, and robot-session's own calls."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ TAG = "services"
 
 
 def registry_rows(api: Api) -> tuple[Route, ...]:
-    """Who has registered; and keys for those who call without a token."""
+    """Who has registered."""
     on = ServiceRegistryRoutes(api)
-    return (*_registry(on), *_keys(on), *_robot_session(on))
+    return (*_registry(on), *_robot_session(on))
 
 
 def _registry(on: ServiceRegistryRoutes) -> tuple[Route, ...]:
@@ -69,45 +69,6 @@ def _registry(on: ServiceRegistryRoutes) -> tuple[Route, ...]:
             request=services.ServiceNews,
             body_required=False,
             answers=(Shown(200, "The service", one),),
-            errors=(e.NotFound, *WRITE),
-        ),
-    )
-
-
-def _keys(on: ServiceRegistryRoutes) -> tuple[Route, ...]:
-    return (
-        Route(
-            method="POST",
-            template="/api-keys",
-            action="api_key.make",
-            handler=on.make_key,
-            tag=TAG,
-            summary="Make an API key, never above one's own rights",
-            request=services.ApiKeyBody,
-            headers=KEY,
-            answers=(Shown(201, "The key, shown once", services.NewApiKey, headers=REPLAYED),),
-            errors=(e.QuotaExceeded, *WRITE),
-        ),
-        Route(
-            method="GET",
-            template="/api-keys",
-            action="api_key.read",
-            handler=on.list_keys,
-            tag=TAG,
-            summary="Which API keys there are",
-            answers=(Shown(200, "All of the tenant's", services.ApiKeyPage),),
-            errors=(e.TierUnavailable,),
-        ),
-        Route(
-            method="DELETE",
-            template="/api-keys/{key_id}",
-            action="api_key.revoke",
-            handler=on.revoke_key,
-            tag=TAG,
-            summary="Revoke an API key",
-            body_required=False,
-            headers=KEY,
-            answers=(Shown(204, "It is void", headers=REPLAYED),),
             errors=(e.NotFound, *WRITE),
         ),
     )

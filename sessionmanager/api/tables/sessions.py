@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sessionmanager import errors as e
 from sessionmanager.api.context import Api
-from sessionmanager.api.routes.sessions import PATCH_MEDIA, SessionRoutes
+from sessionmanager.api.routes.sessions import JSON_PATCH, MERGE_PATCH, PATCH_MEDIA, SessionRoutes
 from sessionmanager.api.routing import Route, Shown
 from sessionmanager.api.tables.shared import ID, KEY, ONE, READ_HEADERS, WRITE, WRITE_HEADERS
 from sessionmanager.wire import answers, queries, requests, services
@@ -25,6 +25,12 @@ def _finding(on: SessionRoutes) -> tuple[Route, ...]:
             handler=on.create,
             summary="Create a session",
             request=requests.NewSession,
+            request_examples={
+                "application/json": {
+                    "call": {"id": "call-4711", "type": "voice-vad", "caller": "+12025550123", "labels": ["vip"]},
+                    "text": {"entries": [{"type": "message", "role": "user", "content": "Can I pay in two parts?"}]},
+                }
+            },
             body_required=False,
             query=services.CreateSession,
             headers=KEY,
@@ -85,11 +91,11 @@ def _one(on: SessionRoutes) -> tuple[Route, ...]:
             action="session.patch",
             handler=on.patch,
             summary="Change settable fields",
-            request=requests.MergePatch,
+            request=(requests.MergePatch, requests.MergePatch, requests.JsonPatch),
             request_media=PATCH_MEDIA,
             request_examples={
-                "merge": {"labels": ["vip"]},
-                "operations": [{"op": "add", "path": "/labels/-", "value": "vip"}],
+                MERGE_PATCH: {"merge": {"labels": ["vip"]}},
+                JSON_PATCH: {"operations": [{"op": "add", "path": "/labels/-", "value": "vip"}]},
             },
             headers=("If-Match", *KEY),
             answers=(Shown(200, "The session", answers.Session, headers=WRITE_HEADERS),),

@@ -5,6 +5,7 @@ Run by the interpreter of .venv-peers, which has the others and matplotlib; ours
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -91,18 +92,26 @@ def draw(found: dict[str, dict[int, dict[str, Any] | None]]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    quick = arguments == ["--quick"]
-    lengths, appends = ((10,), 5) if quick else (LENGTHS, APPENDS)
+    parser = argparse.ArgumentParser(prog="make bench-peers", description="Measure beside session stores of others.")
+    parser.add_argument("--quick", action="store_true", help="just to see that it runs; the page stays as it is")
+    parser.add_argument("--turns", action="append", type=int, choices=LENGTHS, help="only so many; more than once")
+    given = parser.parse_args(arguments)
+    lengths, appends = ((10,), 5) if given.quick else (given.turns or LENGTHS, APPENDS)
+    busy = [os.getloadavg()[0]]
     found: dict[str, dict[int, dict[str, Any] | None]] = {name: {} for name in STORES}
     for turns in lengths:
         for name in STORES:
             found[name][turns] = cell(name, turns, appends)
             print(f"{name}, {turns:,} turns: {found[name][turns]}", flush=True)
     print(table(found))
-    if not quick:
+    busy.append(os.getloadavg()[1])
+    if not given.quick:
         draw(found)
         before, _, _ = PAGE.read_text(encoding="utf-8").partition("<!-- made -->")
         machine = f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}"
+        machine += (
+            f"; processes that wanted to run, on the average: {busy[0]:.1f} before, {busy[1]:.1f} towards the end"
+        )
         pictures = "\n\n".join(f"![{title}](benchmarks/{key}.svg)" for key, title in COLUMNS)
         made = f"{machine}; {appends} appends, resume of {KEPT} messages.\n\n{table(found)}\n\n{pictures}\n"
         PAGE.write_text(f"{before}<!-- made -->\n\n{made}", encoding="utf-8")

@@ -278,7 +278,8 @@ def everything_recovers(view: View) -> Iterator[str]:
     if view.ending is not None:
         yield from view.ending.owed
     for op in view.operations:
-        if op.calm and (op.outcome == "unknown" or op.error in UNDECIDED):
+        final = view.promise.prompt or op is view.requests[op.mark][-1]
+        if final and op.calm and (op.outcome == "unknown" or op.error in UNDECIDED):
             yield f"{op}, though nothing was broken any more"
 
 

@@ -133,10 +133,13 @@ class Ending:
 
 
 class Promise(NamedTuple):
-    """What may be expected of a run. `faultless`: no call failed or was lost, so a plain read misses nothing acked."""
+    """What may be expected of a run. `faultless`: no call failed or was lost, so a plain read misses nothing acked.
+    `prompt`: where nothing is broken nothing is late either, as on a virtual clock; else a careful client's repeats,
+    as a deadline that a busy machine misses asks for them, may bring the answer."""
 
     lease_seconds: float
     faultless: bool
+    prompt: bool = True
 
 
 class Violation(NamedTuple):

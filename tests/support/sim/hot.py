@@ -87,19 +87,19 @@ class ModelHot:
         if copy.stored.rev >= shelf.floors.get(key, 0) and not (there and there.stored.rev > copy.stored.rev):
             shelf.copies[key] = Copy(_hot_parts(copy.stored), copy.tail, copy.as_of)
 
-    async def after_commit(self, change: Change, as_of: Instant) -> None:
-        key, shelf = change.key, self.shelf
+    async def after_commit(self, change: Change, as_of: Instant, trace: str | None = None) -> None:
+        key, shelf, stored = change.key, self.shelf, change.stored
         there = shelf.copies.get(key)
-        if there is not None and there.stored.rev == change.rev:
-            moved = _move(there, change, as_of)
-            if moved is None:
-                del shelf.copies[key]
-            else:
-                shelf.copies[key] = moved
+        if stored.tombstone is not None:
+            await self.drop_for_ever(key)
+        elif there is not None and there.stored.rev == change.rev and stored.placement == "warm":
+            shelf.copies[key] = _move(there, change, as_of)
         elif there is not None and there.stored.rev <= change.rev:
             del shelf.copies[key]
         shelf.floors[key] = max(shelf.floors.get(key, 0), change.rev + 1)
         shelf.fills.pop(key, None)
+        for listener in self._bells.get(key, ()):
+            listener.ring(stored.version, trace)
 
     async def drop(self, key: Key) -> None:
         self.shelf.copies.pop(key, None)
@@ -108,10 +108,6 @@ class ModelHot:
         self.shelf.copies.pop(key, None)
         self.shelf.fills.pop(key, None)
         self.shelf.floors[key] = FOR_EVER
-
-    async def ring(self, key: Key, version: int) -> None:
-        for listener in self._bells.get(key, ()):
-            listener.ring(version)
 
     async def publish(self, key: Key, data: bytes) -> None:
         for listener in self._bells.get(key, ()):
@@ -135,11 +131,9 @@ def _hot_parts(stored: Stored) -> Stored:
     return Stored(stored.key, stored.rev, stored.version, parts, placement=stored.placement, tombstone=stored.tombstone)
 
 
-def _move(there: Copy, change: Change, as_of: Instant) -> Copy | None:
-    """The copy one commit on; None if there is nothing left to show. Lines that do not follow take the tail's place."""
+def _move(there: Copy, change: Change, as_of: Instant) -> Copy:
+    """The copy one commit on. Lines that do not follow take the tail's place."""
     after = change.stored
-    if after.tombstone is not None:
-        return None
     kept = there.tail if _joins(there.tail, change.entries) else ()
     parts = {name: data for name, data in there.stored.parts.items() if name not in change.dropped}
     parts |= {name: after.parts[name] for name in change.changed if name in HOT_PARTS}
@@ -167,17 +161,14 @@ class FarHot:
     async def end_fill(self, key: Key, token: str, copy: Copy) -> None:
         await self._link.cache("end_fill", lambda: self._hot.end_fill(key, token, copy))
 
-    async def after_commit(self, change: Change, as_of: Instant) -> None:
-        await self._link.cache(f"after_commit {change.rev + 1}", lambda: self._hot.after_commit(change, as_of))
+    async def after_commit(self, change: Change, as_of: Instant, trace: str | None = None) -> None:
+        await self._link.cache(f"after_commit {change.rev + 1}", lambda: self._hot.after_commit(change, as_of, trace))
 
     async def drop(self, key: Key) -> None:
         await self._link.cache("drop", lambda: self._hot.drop(key))
 
     async def drop_for_ever(self, key: Key) -> None:
         await self._link.cache("drop_for_ever", lambda: self._hot.drop_for_ever(key))
-
-    async def ring(self, key: Key, version: int) -> None:
-        await self._link.cache("ring", lambda: self._hot.ring(key, version))
 
     async def publish(self, key: Key, data: bytes) -> None:
         await self._link.cache("publish", lambda: self._hot.publish(key, data))

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from sessionmanager.core.assembly import Core, CoreEvents, CoreSettings, build_core
 from sessionmanager.core.command import Receipt, RequestKey, Who, Written
 from sessionmanager.core.history import Range
-from sessionmanager.core.keys import MasterKey
+from sessionmanager.core.keys.hierarchy import MasterKey
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.entry import Draft, StoredEntry, decode_entry
 from sessionmanager.model.head import PUBLIC_PARTS

@@ -6,7 +6,7 @@ Deterministic: the same table gives the same bytes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 
@@ -15,6 +15,7 @@ from sessionmanager.api.problems import INTERNAL_STATUS, status_of
 from sessionmanager.api.routing import PARAMETERS, TEXT_CHARS, Route, Shown
 from sessionmanager.api.schemas import REF, components, portable, schema_of
 from sessionmanager.wire.answers import Problem
+from sessionmanager.words import INTEGER_MAX
 
 DESCRIPTION: Final = (
     "A service that owns conversations: every turn durable, every session resumable. Errors are problem documents "
@@ -32,7 +33,7 @@ REQUEST_HEADERS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     ),
     "Min-Version": (
         "Never answers an older version; 412 if there is none so new.",
-        {"type": "integer", "minimum": 0, "maximum": 2**53 - 1},
+        {"type": "integer", "minimum": 0, "maximum": INTEGER_MAX},
     ),
     "Idempotency-Key": (
         "Makes a repeat harmless: it gets the first answer. Kept for at least 24 hours, by tenant and subject.",
@@ -98,7 +99,7 @@ def _types(table: tuple[Route, ...]) -> list[Any]:
     """Every type of a body, once."""
     found: dict[str, Any] = {}
     for route in table:
-        for one in (*_request_types(route), *(shown.body for shown in route.answers)):
+        for one in (*(body for _, body in route.bodies), *(shown.body for shown in route.answers)):
             if one is not None and one is not bytes:
                 found.setdefault(_name(one), one)
     return list(found.values())
@@ -106,13 +107,6 @@ def _types(table: tuple[Route, ...]) -> list[Any]:
 
 def _name(body_type: Any) -> str:
     return getattr(body_type, "__qualname__", "") or repr(body_type)
-
-
-def _request_types(route: Route) -> tuple[Any, ...]:
-    if route.request is None:
-        return ()
-    given: Any = route.request
-    return cast(tuple[Any, ...], given) if isinstance(given, tuple) else (given,)
 
 
 def _operation(route: Route, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,14 +189,12 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
 
 
 def _request_body(route: Route, known: Mapping[str, Any]) -> dict[str, Any]:
-    types = _request_types(route)
-    if len(types) == 1:
-        types = types * len(route.request_media)
     content: dict[str, Any] = {}
-    for media, one in zip(route.request_media, types, strict=True):
+    for media, one in route.bodies:
         content[media] = {"schema": {} if one is bytes else known[_name(one)]}
-        if route.request_examples and one is types[0]:
-            content[media]["examples"] = {name: {"value": value} for name, value in route.request_examples.items()}
+        if media in route.request_examples:
+            examples = route.request_examples[media]
+            content[media]["examples"] = {name: {"value": value} for name, value in examples.items()}
     return {"required": route.body_required, "content": content}
 
 
@@ -233,7 +225,7 @@ def errors_of(route: Route) -> tuple[type[e.SessionManagerError], ...]:
     if route.method != "GET" and not route.open:
         found += [e.OutcomeUnknown, e.Contended]
     if "Idempotency-Key" in route.headers:
-        found += [e.KeyReused, e.InProgress]
+        found.append(e.KeyReused)
     if "Min-Version" in route.headers:
         found.append(e.MinVersionAhead)
     return tuple(dict.fromkeys([*found, *route.errors]))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from sessionmanager import __version__
+from sessionmanager.model import instants
 from sessionmanager.words import TierName
 
 
@@ -13,11 +15,11 @@ class Watched(Protocol):
     """What a tier's guard says of the tier."""
 
     def state(self) -> Mapping[str, Any]:
-        """`status` (`ok`, `half-open`, `open`) and `last_error`. Calls nothing."""
+        """`status` (`ok`, `half-open`, `open`), `refuses`, `reason` and `away_seconds`. Calls nothing."""
         ...
 
 
-class ServiceState:
+class ProcessState:
     """One a process. `draining` is set at the first signal, before connections are closed."""
 
     def __init__(
@@ -37,7 +39,7 @@ class ServiceState:
             status = {"ok": "ok", "half-open": "degraded"}.get(state["status"], "down")
             said[name] = {"status": status, "backend": self._backends[name]}
             if status != "ok":
-                said[name]["detail"] = f"breaker {state['status']}: {state['last_error']}"
+                said[name]["detail"] = _told(state)
         return said
 
     def health(self) -> dict[str, Any]:
@@ -59,3 +61,9 @@ class ServiceState:
         degraded = [name for name, tier in health["tiers"].items() if tier["status"] != "ok"]
         status = "draining" if self.draining else "down" if health["status"] == "down" else "ready"
         return {"status": status, "degraded": degraded}
+
+
+def _told(state: Mapping[str, Any]) -> str:
+    """Since when it is asked no more, for what, and why."""
+    since = instants.from_ms(round((time.time() - state["away_seconds"]) * 1000))
+    return f"{state['refuses']} refused since {since}: {state['reason']}"

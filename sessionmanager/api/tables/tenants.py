@@ -1,10 +1,9 @@
-"""Rows of tenants, and of the service itself."""
+"""Rows of what belongs to a tenant and to no session: audit, counts, tokens, settings."""
 
 from __future__ import annotations
 
 from sessionmanager import errors as e
 from sessionmanager.api.context import Api
-from sessionmanager.api.routes.service import ServiceRoutes
 from sessionmanager.api.routes.tenants import TenantRoutes
 from sessionmanager.api.routing import Route, Shown
 from sessionmanager.api.tables.shared import KEY, REPLAYED, WRITE
@@ -102,51 +101,5 @@ def _tokens(on: TenantRoutes) -> tuple[Route, ...]:
             headers=KEY,
             answers=(Shown(204, "They are void", headers=REPLAYED),),
             errors=(e.NotFound, *WRITE),
-        ),
-    )
-
-
-def service_rows(api: Api) -> tuple[Route, ...]:
-    """What probes and scrapers ask; open but for `/metrics`."""
-    on = ServiceRoutes(api)
-    return (
-        Route(
-            method="GET",
-            template="/health",
-            action="health.read",
-            handler=on.health,
-            tag="service",
-            open=True,
-            summary="How the service and its tiers are",
-            answers=(Shown(200, "Up, perhaps degraded", answers.Health), Shown(503, "Down", answers.Health)),
-        ),
-        Route(
-            method="GET",
-            template="/livez",
-            action="health.read",
-            handler=on.live,
-            tag="service",
-            open=True,
-            summary="The event loop turns",
-            answers=(Shown(200, "Alive", answers.Live),),
-        ),
-        Route(
-            method="GET",
-            template="/readyz",
-            action="health.read",
-            handler=on.ready,
-            tag="service",
-            open=True,
-            summary="Whether to send requests here",
-            answers=(Shown(200, "Ready", answers.Ready), Shown(503, "Stopping, or nothing serves", answers.Ready)),
-        ),
-        Route(
-            method="GET",
-            template="/metrics",
-            action="metrics.read",
-            handler=on.metrics,
-            tag="service",
-            summary="Prometheus and OpenMetrics",
-            answers=(Shown(200, "The page", bytes, "text/plain"),),
         ),
     )

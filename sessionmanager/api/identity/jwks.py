@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
 
 import httpx2
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -38,6 +39,7 @@ _CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES51
 _RSA_ALGORITHMS: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 
 PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
+log = structlog.get_logger()
 
 
 class JwksKey(NamedTuple):
@@ -83,10 +85,7 @@ class Jwks:
         self._fetched_at: float | None = None
         self._tried_at: float | None = None
         self._fetching: asyncio.Task[None] | None = None
-        self.failures = 0
-        """Fetches that failed, for a metric."""
-        self.last_failure: str | None = None
-        """Why the last of them did, for a log."""
+        self._trouble: str | None = None  # why the last fetch failed
 
     @property
     def epoch(self) -> int | None:
@@ -150,9 +149,12 @@ class Jwks:
                 keys = read_keys(await self._get())
         except Exception as error:
             # Whatever the other side or the way to it did, the keys at hand stay and requests go on.
-            self.failures += 1
-            self.last_failure = str(error) if isinstance(error, FetchFailed) else type(error).__name__
+            reason = str(error) if isinstance(error, FetchFailed) else type(error).__name__
+            if reason != self._trouble:
+                log.warning("jwks.cannot_fetch", reason=reason)
+            self._trouble = reason
             return
+        self._trouble = None
         if {k.source for k in keys} != {k.source for k in self._keys}:
             self._generation += 1
         self._keys, self._fetched_at = keys, began

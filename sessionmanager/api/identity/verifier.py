@@ -8,30 +8,25 @@ alone (RFC 8725 section 3.1). Every refusal answers the same; why is known to me
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Literal, NamedTuple, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol
 
 from jwt.algorithms import Algorithm, get_default_algorithms
 from jwt.exceptions import InvalidKeyError
 
-from sessionmanager.core.tokens import TOKEN_LIFE_SECONDS_MAX, Revocations, check_secret, is_tenant, is_text
-from sessionmanager.errors import Unauthenticated
-from sessionmanager.model.roles import ALL_TENANTS, Actor
-from sessionmanager.words import ROLES, Role
+from sessionmanager.api.identity.claims import Refused, actor_of, decoded, instant, is_for, strict_object
+from sessionmanager.core.tokens.revocations import Revocations
+from sessionmanager.core.tokens.rules import TOKEN_LIFE_SECONDS_MAX, check_secret
+from sessionmanager.model.roles import Actor
 
 TOKEN_BYTES_MAX: Final = 8192
 REMEMBERED_MAX: Final = 8192
 LEEWAY_SECONDS_DEFAULT: Final = 5.0
 LEEWAY_SECONDS_MAX: Final = 60.0
-AUDIENCES_MAX: Final = 16
-BRACKETS_MAX: Final = 64
-"""Arrays and objects in a header or payload, also within its strings: bounds the depth before the parser recurses."""
 
 HMAC_DIGEST_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
 PUBLIC_KEY_ALGORITHMS: Final = (
@@ -40,33 +35,15 @@ PUBLIC_KEY_ALGORITHMS: Final = (
 )
 JWKS_ALGORITHMS_DEFAULT: Final = ("RS256", "ES256", "EdDSA")
 
-Reason = Literal[
-    "header", "size", "shape", "base64", "json", "algorithm", "type", "critical", "key-reference", "key-id",
-    "unknown-key", "signature", "time", "expired", "early", "lifetime", "issuer", "audience", "subject", "tenant",
-    "roles", "binding", "revoked", "api-key",
-]  # fmt: skip
-"""Why a token was refused: a label of a metric, never part of an answer."""
-
 _REFUSED_MEMBERS: Final = ("jku", "jwk", "x5u", "x5c")
 _TYPES: Final = frozenset({"jwt", "at+jwt"})
-_SEGMENT: Final = re.compile("[A-Za-z0-9_-]+")
 _HMAC_KEY_ID: Final = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _KEY_ID: Final = re.compile("[\x21-\x7e]{1,255}")
 _BEARER: Final = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9_.~+/=-]+) *")
-_INSTANT_MAX: Final = 253_402_300_799
-"""The end of year 9999, in seconds since 1970."""
-
-
-class Refused(Unauthenticated):
-    """A token that is not taken. Its text is the same for all; `reason` is for a metric."""
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__()
-        self.reason: Reason = reason
 
 
 class KeySource(Protocol):
-    """Where public keys come from (`api/jwks.py`)."""
+    """Where public keys come from (`api/identity/jwks.py`)."""
 
     @property
     def epoch(self) -> int | None:
@@ -135,13 +112,6 @@ class Verifier:
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
         self._epoch: int | None = None
 
-    def rotate(self, secrets: Sequence[bytes]) -> None:
-        """Verify by these secrets from now on; what others had verified is forgotten. Raises ValueError."""
-        if self._keys is not None or not secrets:
-            raise ValueError("only a verifier by secrets has secrets to rotate, and it needs at least one")
-        self._secrets = self._prepared(secrets)
-        self._known.clear()
-
     def recall(self, token: str) -> Actor | None:
         """The actor of a token verified before and still good at this moment; None = ask `verify`.
 
@@ -174,7 +144,7 @@ class Verifier:
             return remembered
         parsed = self._parse(token)
         await self._check_signature(parsed)
-        known = self._judge(_object(parsed.payload))
+        known = self._judge(strict_object(parsed.payload))
         self._known[self._digest(token)] = known
         if len(self._known) > REMEMBERED_MAX:
             self._known.popitem(last=False)
@@ -212,7 +182,7 @@ class Verifier:
         segments = token.split(".", 3)
         if len(segments) != 3:
             raise Refused("shape")
-        header = _object(_decode(segments[0]))
+        header = strict_object(decoded(segments[0]))
         algorithm, kid, kind = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
         if not isinstance(algorithm, str) or algorithm not in self._algorithms:
             raise Refused("algorithm")
@@ -226,7 +196,7 @@ class Verifier:
             pattern = _HMAC_KEY_ID if self._keys is None else _KEY_ID
             if not isinstance(kid, str) or not pattern.fullmatch(kid):
                 raise Refused("key-id")
-        payload, signature = _decode(segments[1]), _decode(segments[2])  # what passes is ASCII
+        payload, signature = decoded(segments[1]), decoded(segments[2])  # what passes is ASCII
         signed = token[: len(segments[0]) + len(segments[1]) + 1].encode("ascii")
         return _Parsed(algorithm, kid, payload, signed, signature)
 
@@ -249,8 +219,8 @@ class Verifier:
     def _judge(self, claims: dict[str, Any]) -> _Known:
         """What correctly signed claims say, or why they are refused."""
         now, leeway = self._clock(), self._leeway
-        issued_at, expires_at = _instant(claims.get("iat")), _instant(claims.get("exp"))
-        not_before = _instant(claims["nbf"]) if "nbf" in claims else issued_at
+        issued_at, expires_at = instant(claims.get("iat")), instant(claims.get("exp"))
+        not_before = instant(claims["nbf"]) if "nbf" in claims else issued_at
         if expires_at <= now - leeway:
             raise Refused("expired")
         if max(issued_at, not_before) > now + leeway:
@@ -259,9 +229,9 @@ class Verifier:
             raise Refused("lifetime")
         if self._issuer is not None and claims.get("iss") != self._issuer:
             raise Refused("issuer")
-        if self._audience is not None and not _is_for(claims.get("aud"), self._audience):
+        if self._audience is not None and not is_for(claims.get("aud"), self._audience):
             raise Refused("audience")
-        actor = _actor(claims, issued_at, expires_at)
+        actor = actor_of(claims, issued_at, expires_at)
         if self._revocations is not None and self._revocations.revoked(actor):
             raise Refused("revoked")
         return _Known(actor, max(issued_at, not_before) - leeway, expires_at + leeway)
@@ -302,94 +272,3 @@ def _known_algorithms(given: Sequence[str] | None, *, hmac: bool) -> tuple[str, 
             f"with {kind} the token algorithms are of {', '.join(family)}; not {', '.join(wrong) or 'none'}"
         )
     return names
-
-
-def _decode(segment: str) -> bytes:
-    """Base64url without padding, in the one form that encodes these bytes (RFC 7515 section 2)."""
-    if not _SEGMENT.fullmatch(segment) or len(segment) % 4 == 1:
-        raise Refused("base64")
-    data = urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
-    if urlsafe_b64encode(data).rstrip(b"=") != segment.encode():
-        raise Refused("base64")  # bits that belong to no byte: the same token could be written in many ways
-    return data
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a doubled member")
-    return made
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-_json_decode = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_refuse_constant).decode
-
-
-def _object(data: bytes) -> dict[str, Any]:
-    """Strict JSON: UTF-8 without a byte order mark, no doubled members, no NaN. A number over float's range is inf."""
-    if data.count(b"[") + data.count(b"{") > BRACKETS_MAX:
-        raise Refused("json")
-    try:
-        value = _json_decode(data.decode("utf-8"))
-    except ValueError:
-        raise Refused("json") from None
-    if not isinstance(value, dict):
-        raise Refused("json")
-    return cast("dict[str, Any]", value)
-
-
-def _instant(value: object) -> float:
-    """A NumericDate: a JSON number within the calendar. The type is asked for exactly: `bool` is an int in Python."""
-    if type(value) not in (int, float):
-        raise Refused("time")
-    number = cast("float", value)
-    if not 0 <= number <= _INSTANT_MAX:
-        raise Refused("time")
-    return float(number)
-
-
-def _is_for(audience: object, ours: str) -> bool:
-    if isinstance(audience, list):
-        names = cast("list[object]", audience)
-        return len(names) <= AUDIENCES_MAX and all(isinstance(name, str) for name in names) and ours in names
-    return isinstance(audience, str) and audience == ours
-
-
-def _actor(claims: dict[str, Any], issued_at: float, expires_at: float) -> Actor:
-    subject, tenant = claims.get("sub"), claims.get("tenant")
-    if not is_text(subject):
-        raise Refused("subject")
-    if not is_tenant(tenant):
-        raise Refused("tenant")
-    roles = _roles(claims.get("roles"))
-    if any(name in claims and not is_text(claims[name]) for name in ("sid", "pid", "jti")):
-        raise Refused("binding")
-    sid, pid, jti = claims.get("sid"), claims.get("pid"), claims.get("jti")
-    if tenant == ALL_TENANTS and (sid is not None or "admin" not in roles):
-        raise Refused("tenant")
-    if pid is not None and sid is None:
-        raise Refused("binding")
-    epoch = claims.get("epoch", 0)
-    if type(epoch) is not int or epoch < 0 or (epoch and pid is None):
-        raise Refused("binding")
-    return Actor(
-        tenant=cast("str", tenant),
-        subject=cast("str", subject),
-        roles=roles,
-        sid=sid,
-        pid=pid,
-        epoch=epoch,
-        jti=jti,
-        expires_at=expires_at,
-        issued_at=issued_at,
-    )
-
-
-def _roles(value: object) -> frozenset[Role]:
-    names = cast("list[object]", value) if isinstance(value, list) else []
-    if not 0 < len(names) <= len(ROLES) or any(not isinstance(name, str) or name not in ROLES for name in names):
-        raise Refused("roles")
-    return frozenset(cast("list[Role]", names))

@@ -1,4 +1,4 @@
-"""Bodies of sessions that are read again and again: joined once for each head, not for each reader.
+"""Sessions that are read again and again: their JSON is joined once for each head, not for each reader.
 
 A hot copy is one object until its session changes, and with it the newest lines; so the same head and as many lines
 make the same bytes. Joining fifty lines touches as many places in memory: a quarter of what a GET costs.
@@ -14,12 +14,12 @@ from sessionmanager.model.codec import Stored
 from sessionmanager.words import Key
 
 BYTES_MAX: Final = 16 * 1024 * 1024
-PAGE_BYTES_MAX: Final = 256 * 1024
-"""A larger body is joined each time."""
+ONE_BYTES_MAX: Final = 256 * 1024
+"""A larger one is joined each time."""
 
 
-class Pages:
-    """The last bodies, bounded by their bytes; those longest unused go first."""
+class JoinedSessions:
+    """The last ones, bounded by their bytes; those longest unused go first."""
 
     def __init__(self, bytes_max: int = BYTES_MAX) -> None:
         self._kept: OrderedDict[Key, tuple[Stored, int, bytes]] = OrderedDict()
@@ -36,7 +36,7 @@ class Pages:
         head = render_session(stored, stale=view.stale)
         body = b"".join((head, b',"entries":[', join_entries(view.lines), b"]}"))
         # What was read from warm is an object of its own: nobody will ask for it again.
-        if view.tier == "hot" and not view.stale and len(body) <= PAGE_BYTES_MAX:
+        if view.tier == "hot" and not view.stale and len(body) <= ONE_BYTES_MAX:
             self._keep(stored, count, body)
         return body
 

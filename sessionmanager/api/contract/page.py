@@ -1,27 +1,11 @@
-"""`/openapi.json`, `/docs` and its style sheet: the contract and its reader; no token, no asset from outside."""
+"""The document as one HTML page and its style sheet: no script, no asset from outside; what it says is escaped."""
 
 from __future__ import annotations
 
-import hashlib
+import json
 import re
-from collections.abc import Iterable
 from html import escape
 from typing import Any, Final
-
-from sessionmanager.api import conditional
-from sessionmanager.api.exchange import Exchange
-from sessionmanager.api.openapi import build_document, encode_document
-from sessionmanager.api.reply import JSON, Answer, RawHeaders, Reply
-from sessionmanager.api.routing import Route, Shown
-from sessionmanager.wire.queries import NoQuery
-
-CSP: Final = (
-    b"content-security-policy",
-    b"default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-)
-HTML: Final = (b"content-type", b"text/html; charset=utf-8")
-CSS: Final = (b"content-type", b"text/css; charset=utf-8")
-_NO_CACHE: Final = (b"cache-control", b"no-cache")
 
 _code = re.compile(r"`([^`]+)`")
 _name = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -31,6 +15,7 @@ STYLE: Final = """\
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 0 auto; padding: 1rem; }
 h2 { border-bottom: 1px solid var(--line); margin-top: 3rem; }
 code, pre { font-family: ui-monospace, monospace; font-size: .9em; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; margin: .5rem 0; }
 section { border: 1px solid var(--line); border-radius: .5rem; padding: .5rem 1rem; margin: 1rem 0; }
 h3 { margin: .25rem 0; font-size: 1.05rem; overflow-wrap: anywhere; }
 .method { display: inline-block; min-width: 5rem; font-weight: 700; }
@@ -49,53 +34,6 @@ a:focus-visible, summary:focus-visible { outline: 2px solid; }
   tr { display: block; border-top: 1px solid var(--soft); padding: .3rem 0; }
 }
 """
-
-
-class Contract:
-    """Holds the document once `describe` has seen the whole table, these routes included."""
-
-    def __init__(self, version: str) -> None:
-        self._version = version
-        self._json = self._html = b""
-        self.document: dict[str, Any] = {}
-        self.routes: Final = (
-            _route("/openapi.json", self._get_json, "The contract, as OpenAPI 3.1", "application/json"),
-            _route("/docs", self._get_html, "The contract, to read", "text/html"),
-            _route("/docs/style.css", self._get_style, "How the reader looks", "text/css"),
-        )
-
-    def describe(self, routes: Iterable[Route]) -> None:
-        """Make the document and the page, once."""
-        self.document = build_document(routes, self._version)
-        self._json = encode_document(self.document)
-        self._html = render_page(self.document).encode()
-
-    async def _get_json(self, exchange: Exchange) -> Answer:
-        return _fresh(exchange, self._json, [JSON])
-
-    async def _get_html(self, exchange: Exchange) -> Answer:
-        return _fresh(exchange, self._html, [HTML, CSP])
-
-    async def _get_style(self, exchange: Exchange) -> Answer:
-        return _fresh(exchange, STYLE.encode(), [CSS])
-
-
-def _route(template: str, handler: Any, summary: str, media: str) -> Route:
-    shown = Shown(200, summary, bytes, media, ("ETag",))
-    return Route(
-        method="GET", template=template, action="contract.read", handler=handler, summary=summary, answers=(shown,),
-        tag="service", open=True, query=NoQuery,
-    )  # fmt: skip
-
-
-def _fresh(exchange: Exchange, body: bytes, headers: RawHeaders) -> Reply:
-    exchange.query(NoQuery)
-    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = [*headers, (b"etag", tag.encode()), _NO_CACHE]
-    known = exchange.header("If-None-Match")
-    if known is not None and (conditional.if_none_match(known) == "*" or tag in known):
-        return Reply(304, b"", headers)
-    return Reply(200, body, headers)
 
 
 def render_page(document: dict[str, Any]) -> str:
@@ -147,6 +85,11 @@ def _operation(method: str, path: str, operation: dict[str, Any], types: frozens
     for media, content in operation.get("requestBody", {}).get("content", {}).items():
         rows.append(("body", media, _said(content["schema"]), ""))
     parts.append(_table(rows, types))
+    parts += [
+        f"<pre>{escape(json.dumps(example['value'], ensure_ascii=False))}</pre>"
+        for content in operation.get("requestBody", {}).get("content", {}).values()
+        for example in content.get("examples", {}).values()
+    ]
     answers = [
         (status, ", ".join(answer.get("content", {})), _contents(answer), answer["description"])
         for status, answer in operation["responses"].items()
