@@ -37,6 +37,7 @@ LOCUSTFILE: Final = Path(__file__).parent.parent / "loadtest" / "locustfile.py"
 @click.option("--profile", type=click.Choice(tuple(PLANS)), default="100", show_default=True,
               help="Sessions held at the same time.")  # fmt: skip
 @click.option("--seconds", type=click.IntRange(5), help="How long, in place of what the profile says.")
+@click.option("--turn-seconds", type=click.FloatRange(0.1), help="Between two turns, in place of the profile's.")
 @click.option("--output", default="build/load", show_default=True, type=click.Path(path_type=Path, file_okay=False),
               help="Directory of the report.")  # fmt: skip
 @settings_options
@@ -45,6 +46,7 @@ def loadtest(
     urls: tuple[str, ...],
     profile: str,
     seconds: int | None,
+    turn_seconds: float | None,
     output: Path,
     data_dir: str | None,
     config: Path | None,
@@ -62,6 +64,8 @@ def loadtest(
     plan = PLANS[profile]
     if seconds is not None:
         plan = structs.replace(plan, seconds=seconds)
+    if turn_seconds is not None:
+        plan = structs.replace(plan, turn_seconds=turn_seconds)
     output.mkdir(parents=True, exist_ok=True)
     for old in output.glob("run*"):
         old.unlink()
@@ -94,6 +98,7 @@ def _run(addresses: Sequence[str], token: str, profile: str, plan: Plan, output:
         "SESSIONMANAGER_TOKEN": token,
         "LOADTEST_ADDRESSES": " ".join(addresses),
         "LOADTEST_PROFILE": profile,
+        "LOADTEST_TURN_SECONDS": str(plan.turn_seconds),
         "LOADTEST_SAMPLES": str(output / "run_samples.jsonl"),
         "LOADTEST_TALKS": str(output / "run_talks.jsonl"),
     }

@@ -14,6 +14,7 @@ import gevent
 from geventhttpclient.client import HTTPClientPool
 from locust import FastHttpUser, events
 from locust.contrib.fasthttp import FAILURE_EXCEPTIONS
+from msgspec import structs
 
 from sessionmanager.loadtest.addresses import Addresses
 from sessionmanager.loadtest.plan import PLANS, Plan
@@ -29,8 +30,11 @@ _pool = HTTPClientPool(concurrency=CONNECTIONS)
 
 
 def plan_of_run() -> Plan:
-    """The plan whose pace users keep: `LOADTEST_PROFILE`, the smallest where it is not set."""
-    return PLANS[os.environ.get("LOADTEST_PROFILE", "100")]
+    """The plan whose pace users keep: `LOADTEST_PROFILE`, the smallest where it is not set, and
+    `LOADTEST_TURN_SECONDS` in the place of its own."""
+    plan = PLANS[os.environ.get("LOADTEST_PROFILE", "100")]
+    pace = os.environ.get("LOADTEST_TURN_SECONDS")
+    return plan if pace is None else structs.replace(plan, turn_seconds=float(pace))
 
 
 def addresses_of(environment: Any) -> Addresses:
