@@ -82,7 +82,6 @@ class AsyncSocket:
     async def __anext__(self) -> Entry | Signal | Resync:
         """The next event. Raises what ends the feed for good: Erased, Unauthenticated, a refusal."""
         if self._behind and self._events.empty() and self._connection is not None:
-            self._behind = False
             await self._connection.close()  # what was left out since comes over the next one
         event = await self._events.get()
         if isinstance(event, SessionManagerError):
@@ -195,6 +194,7 @@ class AsyncSocket:
             ) as connection:
                 try:
                     self._connection, self._tries, self._renewed = connection, 0, False
+                    self._behind = False  # not before: what the last one still had to say comes again over this one
                     self._is_open.set()
                     return await self._read(connection)
                 finally:

@@ -11,16 +11,20 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from tests.services.processes import Process, alive, birth, end, send, supported
+from tests.services.processes import Process, alive, birth, end, send, stopped, supported
 from tests.services.programs import PROGRAMS
 from tests.services.recipes import RECIPES, Part, Plan
 from tests.services.starting import ask_all, start, start_on_free_ports, start_part
 from tests.services.state import State
+
+FREEZE_SECONDS_MAX = 10.0
+"""For the kernel to stop every thread of a process."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -92,8 +96,14 @@ class OwnServer:
             await _to_its_end(self._start_all)
 
     def freeze(self, *parts: str) -> None:
-        """SIGSTOP: connections stay, nothing is answered."""
-        send(self._of(parts), signal.SIGSTOP)
+        """SIGSTOP: connections stay, nothing is answered from here on, by no thread."""
+        stopping = self._of(parts)
+        send(stopping, signal.SIGSTOP)
+        until = time.monotonic() + FREEZE_SECONDS_MAX
+        while not all(stopped(process.pid) for process in stopping):
+            if time.monotonic() > until:
+                raise TimeoutError(f"{self.name} was not stopped in {FREEZE_SECONDS_MAX} s")
+            time.sleep(0.001)
 
     def thaw(self, *parts: str) -> None:
         """SIGCONT: what was asked meanwhile is answered now."""

@@ -81,6 +81,15 @@ def send(processes: Iterable[Process], number: signal.Signals) -> None:
         _signal(held, number)
 
 
+def stopped(pid: int) -> bool:
+    """Whether every thread of a process is stopped (`T` in proc(5)), or the process is gone."""
+    try:
+        states = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:
+        return False
+    return all(text.rpartition(")")[2].split()[0] in "TtZX" for text in states)
+
+
 @contextmanager
 def _held(processes: Iterable[Process]) -> Generator[list[int]]:
     """Descriptors of those that run. Looked at once the descriptor is there: what it names then can no longer become

@@ -191,7 +191,7 @@ class Worker:
     async def _do(self, work: str, key: Key) -> object:
         self._doing[key] = work
         done = await self._works[work](key)
-        del self._doing[key]
+        self._doing.pop(key, None)
         self._events.worked(work, "done")
         return done
 

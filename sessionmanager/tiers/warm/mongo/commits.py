@@ -34,7 +34,6 @@ from sessionmanager.tiers.warm.mongo.trail import TrailBook, document_of, line_o
 from sessionmanager.words import Instant, Key
 
 _LISTED: Final = ("facets", "created_at", "last_activity", "tally")
-_NOT_ERASED: Final = {"$exists": False}
 
 
 class Commits:
@@ -80,7 +79,7 @@ class Commits:
             spilled = await self._spill(change, now)
         where: Document = {"_id": change.key.text, "rev": change.rev}
         if change.stored.tombstone is None:
-            where["tombstone"] = _NOT_ERASED  # an erased session stays erased, whatever its rev
+            where["tombstone"] = None  # not there: an erased session stays erased, whatever its rev
         update = _update_of(change, item, now, spilled)
         with self._link.writing() as flight:
             result = await self._link.sessions.update_one(where, update)
