@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from types import TracebackType
@@ -100,7 +101,7 @@ class Twin:
         return self._inner
 
 
-class _Method(Generic[P, S]):
+class _Method(ABC, Generic[P, S]):
     """A method of a twin. method: the async one's."""
 
     def __init__(self, method: Callable[..., Any]) -> None:
@@ -120,8 +121,8 @@ class _Method(Generic[P, S]):
 
         return bound
 
-    def __call__(self, twin: Twin, *args: P.args, **kwargs: P.kwargs) -> S:
-        raise NotImplementedError
+    @abstractmethod
+    def __call__(self, twin: Twin, *args: P.args, **kwargs: P.kwargs) -> S: ...
 
 
 class Blocking(_Method[P, T]):

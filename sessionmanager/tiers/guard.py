@@ -139,10 +139,7 @@ class Guard:
     ) -> None:
         self.tier: TierName = tier
         self.observer = observer
-        self._tier: TierName = tier
         self._timeout_seconds, self._concurrency_max, _, _, self._timeouts, self._own_task = limits
-        self._silent = f"the {tier} tier has not answered in time"
-        self._observer = observer
         self._clock = clock
         self._reads, self._writes = (
             Breaker(limits.failures_max, limits.reset_seconds, on_change=self._changed, clock=clock, rand=rand)
@@ -220,7 +217,7 @@ class Guard:
             timer.cancel()
         if task.done():
             return task.result()
-        unanswered = OutcomeUnknown(self._silent) if writes else NoAnswer(self._tier, self._silent)
+        unanswered = self._unanswered(writes=writes)
         self._give_up(flight, unanswered, late=True)
         if not writes:
             task.cancel()
@@ -231,7 +228,7 @@ class Guard:
         try:
             answer = await in_time(flight.seconds, call)
         except Late:
-            unanswered = OutcomeUnknown(self._silent) if writes else NoAnswer(self._tier, self._silent)
+            unanswered = self._unanswered(writes=writes)
             self._end(flight, unanswered, late=True)
             raise unanswered from None
         except BaseException as error:
@@ -239,6 +236,10 @@ class Guard:
             raise
         self._end(flight, None)
         return answer
+
+    def _unanswered(self, *, writes: bool) -> OutcomeUnknown | NoAnswer:
+        silent = f"the {self.tier} tier has not answered in time"
+        return OutcomeUnknown(silent) if writes else NoAnswer(self.tier, silent)
 
     def _begin(self, breaker: Breaker, operation: str, call: Coroutine[Any, Any, Any]) -> _Flight:
         own_seconds, left = self._timeout_seconds, remaining()
@@ -259,8 +260,8 @@ class Guard:
 
     def _refusal(self, operation: str, call: Coroutine[Any, Any, Any], why: str, seconds: float) -> TierUnavailable:
         call.close()
-        self._observer.observe(self._tier, operation, "refused", 0.0)
-        return NotAsked(self._tier, f"the {self._tier} tier is not asked: {why}", seconds)
+        self.observer.observe(self.tier, operation, "refused", 0.0)
+        return NotAsked(self.tier, f"the {self.tier} tier is not asked: {why}", seconds)
 
     def _landed(self, task: Task[Any]) -> None:
         flight = self._tasks.pop(task)
@@ -270,7 +271,7 @@ class Guard:
             self._end(flight, error)
             return
         if not task.cancelled():
-            self._observer.observe(self._tier, flight.operation, "late", self._clock() - flight.began)
+            self.observer.observe(self.tier, flight.operation, "late", self._clock() - flight.began)
         self._leave()
 
     def _give_up(self, flight: _Flight, error: BaseException, *, late: bool = False) -> None:
@@ -311,13 +312,13 @@ class Guard:
             # Cancelled by the caller, or a fault of ours: neither says anything of the tier.
             outcome = "cancelled" if isinstance(error, asyncio.CancelledError | GeneratorExit) else "internal"
             breaker.undecided(trial=trial)
-        self._observer.observe(self._tier, flight.operation, outcome, seconds)
+        self.observer.observe(self.tier, flight.operation, outcome, seconds)
 
     def _changed(self, _: Status) -> None:
         status = max(self._reads.status, self._writes.status, key=_WORSE.__getitem__)
         if status != self._status:
             self._status = status
-            self._observer.breaker(self._tier, status, self.state()["reason"] or "")
+            self.observer.breaker(self.tier, status, self.state()["reason"] or "")
 
 
 _FAILURES: Final = (TierUnavailable, OutcomeUnknown, OSError)

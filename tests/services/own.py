@@ -103,7 +103,7 @@ class OwnServer:
         while not all(stopped(process.pid) for process in stopping):
             if time.monotonic() > until:
                 raise TimeoutError(f"{self.name} was not stopped in {FREEZE_SECONDS_MAX} s")
-            time.sleep(0.001)
+            time.sleep(0.001)  # between two looks, not in place of one
 
     def thaw(self, *parts: str) -> None:
         """SIGCONT: what was asked meanwhile is answered now."""
