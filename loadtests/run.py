@@ -187,7 +187,6 @@ def main(arguments: Sequence[str]) -> int:
         if plan.shared:
             environ |= shared_tiers(name, folder)
             make_bucket(environ)
-            help_stand_in(environ)
         replicas = stack.enter_context(serving(plan, folder, environ))
         command = [sys.executable, "-m", "sessionmanager", "loadtest", "--profile", plan.profile]
         command += ["--output", str(plan.output), *arguments]
@@ -215,16 +214,6 @@ def make_bucket(environ: dict[str, str]) -> None:
         config=Config(s3={"addressing_style": "path"}),
     )
     client.create_bucket(Bucket=environ["S3_BUCKET"])
-
-
-def help_stand_in(environ: dict[str, str]) -> None:
-    """An index of exactly what a compare-and-set asks for. MongoDB finds the session by `_id`; the stand-in of the
-    tests takes an index only for all fields of a query, else it looks at every session: 7 ms a commit at 10,000."""
-    from pymongo import MongoClient
-
-    with MongoClient[dict[str, object]](environ["MONGO_URI"]) as client:
-        sessions = client.get_default_database()["sessions"]
-        sessions.create_index([("_id", 1), ("rev", 1), ("tombstone", 1)], unique=True, name="of_the_stand_in")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     SessionManagerError
     ├── fix     Malformed Unauthenticated Forbidden NotFound MethodNotAllowed AlreadyExists IllegalTransition
-    │           NotResumable Full FloorLost QuotaExceeded LegalHold Erased MinVersionAhead UnsupportedMediaType
-    │           TooLarge Invalid KeyReused
+    │           NotResumable Full FloorLost CheckpointTaken QuotaExceeded LegalHold Erased MinVersionAhead
+    │           UnsupportedMediaType TooLarge Invalid KeyReused
     ├── reload  VersionConflict PreconditionRequired
     ├── wait    RateLimited FloorTaken InProgress JoinTimeout Contended TierUnavailable Draining Overloaded
     ├── repeat  OutcomeUnknown
@@ -32,13 +32,15 @@ class FieldError(NamedTuple):
 class SessionManagerError(Exception):
     """Base of all. `members()` are the extension members of the problem document (RFC 9457 section 3.2).
 
-    advice: the detail where nobody says more. Every error can be copied and pickled, as pools of processes do.
+    extensions: the attributes that are such members. advice: the detail where nobody says more. Every error can be
+    copied and pickled, as pools of processes do.
     """
 
     type: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
     remedy: ClassVar[Remedy] = "none"
     advice: ClassVar[str] = ""
+    extensions: ClassVar[tuple[str, ...]] = ()
     retry_after_seconds: float | None = None
 
     def __init__(self, detail: str = "") -> None:
@@ -46,7 +48,7 @@ class SessionManagerError(Exception):
         super().__init__(self.detail)
 
     def members(self) -> dict[str, Any]:
-        return {}
+        return {name: getattr(self, name) for name in self.extensions}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _bare, (type(self), *self.args), self.__dict__
@@ -130,13 +132,11 @@ class NotResumable(SessionManagerError):
     type = "not-resumable"
     title = "The session cannot be resumed"
     remedy = "fix"
+    extensions = ("reason",)
 
     def __init__(self, reason: NotResumableReason, detail: str = "") -> None:
         super().__init__(detail or f"the session cannot be resumed: {reason}")
         self.reason = reason
-
-    def members(self) -> dict[str, Any]:
-        return {"reason": self.reason}
 
 
 class Full(SessionManagerError):
@@ -153,13 +153,20 @@ class FloorLost(SessionManagerError):
     type = "floor-lost"
     title = "Somebody else may speak, or nobody"
     remedy = "fix"
+    extensions = ("number",)
 
     def __init__(self, number: int, detail: str = "") -> None:
         super().__init__(detail or "this floor number is old, or its lease is over: claim the floor again")
         self.number = number
 
-    def members(self) -> dict[str, Any]:
-        return {"number": self.number}
+
+class CheckpointTaken(SessionManagerError):
+    """Another process of the participant goes on with what this one had begun: it is not this one's to say any more."""
+
+    type = "checkpoint-taken"
+    title = "Another process goes on with it"
+    remedy = "fix"
+    advice = "another holder has taken this checkpoint: nothing was kept"
 
 
 class QuotaExceeded(SessionManagerError):
@@ -168,14 +175,12 @@ class QuotaExceeded(SessionManagerError):
     type = "quota-exceeded"
     title = "The tenant's quota is used up"
     remedy = "fix"
+    extensions = ("quota", "limit")
 
     def __init__(self, quota: str, limit: int, detail: str = "") -> None:
         super().__init__(detail or f"this tenant may have {limit} {quota}: erase some, or ask for a higher quota")
         self.quota = quota
         self.limit = limit
-
-    def members(self) -> dict[str, Any]:
-        return {"quota": self.quota, "limit": self.limit}
 
 
 class LegalHold(SessionManagerError):
@@ -197,13 +202,11 @@ class MinVersionAhead(SessionManagerError):
     type = "min-version-ahead"
     title = "Min-Version is newer than the session"
     remedy = "fix"
+    extensions = ("version",)
 
     def __init__(self, version: int) -> None:
         super().__init__(f"the newest version is {version}")
         self.version = version
-
-    def members(self) -> dict[str, Any]:
-        return {"version": self.version}
 
 
 class UnsupportedMediaType(SessionManagerError):
@@ -216,13 +219,11 @@ class TooLarge(SessionManagerError):
     type = "too-large"
     title = "Over a limit of size"
     remedy = "fix"
+    extensions = ("limit_bytes",)
 
     def __init__(self, limit_bytes: int, what: str = "the body") -> None:
         super().__init__(f"{what} is over {limit_bytes} bytes")
         self.limit_bytes = limit_bytes
-
-    def members(self) -> dict[str, Any]:
-        return {"limit_bytes": self.limit_bytes}
 
 
 class Invalid(SessionManagerError):
@@ -253,13 +254,11 @@ class VersionConflict(SessionManagerError):
     type = "version-conflict"
     title = "The session has moved on"
     remedy = "reload"
+    extensions = ("version",)
 
     def __init__(self, version: int) -> None:
         super().__init__(f"the session is at version {version}")
         self.version = version
-
-    def members(self) -> dict[str, Any]:
-        return {"version": self.version}
 
 
 class PreconditionRequired(SessionManagerError):
@@ -284,15 +283,13 @@ class FloorTaken(SessionManagerError):
     type = "floor-taken"
     title = "Somebody else has the floor"
     remedy = "wait"
+    extensions = ("holder", "number")
 
     def __init__(self, holder: str | None, number: int, seconds: float, detail: str = "") -> None:
         super().__init__(detail or "another participant holds the floor")
         self.holder = holder
         self.number = number
         self.retry_after_seconds = max(1.0, seconds)
-
-    def members(self) -> dict[str, Any]:
-        return {"holder": self.holder, "number": self.number}
 
 
 class InProgress(SessionManagerError):
@@ -337,14 +334,12 @@ class TierUnavailable(SessionManagerError):
     type = "tier-unavailable"
     title = "A storage tier is unavailable"
     remedy = "wait"
+    extensions = ("tier",)
 
     def __init__(self, tier: TierName, detail: str = "", retry_after_seconds: float = 1.0) -> None:
         super().__init__(detail or f"the {tier} tier is unavailable")
         self.tier: TierName = tier
         self.retry_after_seconds = retry_after_seconds
-
-    def members(self) -> dict[str, Any]:
-        return {"tier": self.tier}
 
 
 class Draining(SessionManagerError):

@@ -17,8 +17,10 @@ from urllib.parse import urlsplit
 import structlog
 
 from sessionmanager import logs
-from sessionmanager.core.keys.files import read_key_file
-from sessionmanager.core.keys.hierarchy import MASTER_KEY, MasterKey, SessionKeys
+from sessionmanager.core.keys.files import read_key_lines
+from sessionmanager.core.keys.hierarchy import SessionKeys
+from sessionmanager.core.keys.master import MasterKeys
+from sessionmanager.core.keys.standing import MASTER_KEY, STANDING_ID, Standing, admit, read_standing, standing_of
 from sessionmanager.core.verify import ReadOnlyRecords
 from sessionmanager.errors import NotFound
 from sessionmanager.model.roles import ALL_TENANTS
@@ -42,7 +44,7 @@ class Stores(NamedTuple):
     warm: GuardedWarm
     cold: GuardedCold
     keys: SessionKeys
-    master: MasterKey
+    masters: MasterKeys
 
 
 def options_of(settings: Settings, tier: TierName) -> dict[str, Any]:
@@ -83,16 +85,15 @@ def tools_of(settings: Settings, tier: TierName) -> Any:
     return import_module(f"sessionmanager.tiers.{tier}.{backend}_doctor")
 
 
-async def is_master_right(settings: Settings) -> bool | None:
-    """Whether the master key is the one that the data was written with; None where nobody has written any.
+async def standing_in(settings: Settings) -> Standing | None:
+    """What the data says of the master keys that it needs; None where nothing was written yet. Looked at from outside:
+    a service that runs is not disturbed.
 
-    Raises NotFound: there is no key; SettingsInvalid: it is none; TierUnavailable.
+    Raises SettingsInvalid, TierUnavailable, DataCorrupt.
     """
     find = tools_of(settings, "warm").find_record
-    record = await find(settings.warm_url, ALL_TENANTS, MASTER_KEY, "current", **options_of(settings, "warm"))
-    if record is None:
-        return None
-    return record.data == MasterKey(_read_master(settings)).id.encode()
+    record = await find(settings.warm_url, ALL_TENANTS, MASTER_KEY, STANDING_ID, **options_of(settings, "warm"))
+    return None if record is None else standing_of(record.data)
 
 
 @asynccontextmanager
@@ -102,7 +103,7 @@ async def open_stores(settings: Settings) -> AsyncGenerator[Stores]:
     Raises SettingsInvalid; NotFound: there is no master key; TierUnavailable: also where `serve` has the data
     directory.
     """
-    master = MasterKey(_read_master(settings))
+    masters = read_masters(settings)
     # A command speaks for itself: of what its parts have to say, only what is wrong is of use.
     level = "warning" if settings.origin("log_level") == "default" else settings.log_level
     logs.configure(level, settings.log_format)
@@ -117,21 +118,23 @@ async def open_stores(settings: Settings) -> AsyncGenerator[Stores]:
             await open_tier(stack, settings, "cold"),
             Guard("cold", COLD_LIMITS._replace(timeout_seconds=settings.cold_timeout_seconds)),
         )
-        keys = SessionKeys(master, cast("WarmRecords", ReadOnlyRecords(warm)))
         # With another master key every body would look damaged.
-        if await warm.get_record(ALL_TENANTS, MASTER_KEY, "current") is not None:
-            await check_master(settings, keys)
-        yield Stores(warm, cold, keys, master)
+        if await read_standing(warm) is not None:
+            masters = await check_master(settings, warm, masters)
+        keys = SessionKeys(masters, cast("WarmRecords", ReadOnlyRecords(warm)))
+        yield Stores(warm, cold, keys, masters)
 
 
-async def check_master(settings: Settings, keys: SessionKeys, made: Path | None = None) -> None:
-    """Raises SettingsInvalid: the data was written with another master key; TierUnavailable.
+async def check_master(
+    settings: Settings, records: WarmRecords, given: MasterKeys, made: Path | None = None
+) -> MasterKeys:
+    """The given keys, as this data goes by them. Raises SettingsInvalid: one that it needs is not among them.
 
     made: the file of a key that was made just now. For data that has lost its own it does not stay: it would look like
-    the one to keep.
+    the one to keep. Raises TierUnavailable, DataCorrupt.
     """
     try:
-        await keys.check_master()
+        masters = await admit(records, given)
     except ValueError as error:
         if made is None:
             raise refused(settings, "master_key_file", str(error)) from None
@@ -140,6 +143,7 @@ async def check_master(settings: Settings, keys: SessionKeys, made: Path | None 
         raise refused(settings, "master_key_file", remedy) from None
     if made is not None:
         structlog.get_logger().warning("master_key.made", path=str(made))
+    return masters
 
 
 async def open_tier(stack: AsyncExitStack, settings: Settings, tier: TierName, **more: Any) -> Any:
@@ -151,10 +155,11 @@ async def open_tier(stack: AsyncExitStack, settings: Settings, tier: TierName, *
         raise refused(settings, f"{tier}_url", str(error)) from None
 
 
-def _read_master(settings: Settings) -> bytes:
+def read_masters(settings: Settings) -> MasterKeys:
+    """The keys of MASTER_KEY_FILE, or of the data directory. Raises NotFound, SettingsInvalid."""
     path = Path(settings.master_key_file or settings.data_dir / MASTER_KEY_NAME)
     try:
-        return read_key_file(path)
+        return MasterKeys(*read_key_lines(path))
     except FileNotFoundError:
         raise NotFound(f"there is no master key at {path}, and so nothing that it could open") from None
     except ValueError as error:

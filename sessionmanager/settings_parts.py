@@ -6,7 +6,7 @@ from typing import Final
 
 from sessionmanager.core.assembly import CoreSettings
 from sessionmanager.core.bodies import PUTS_MAX
-from sessionmanager.core.feed.parts import FeedLimits
+from sessionmanager.core.feed.limits import FeedLimits
 from sessionmanager.core.rooms.rooms import RoomSettings
 from sessionmanager.core.services.assembly import ServiceSettings, rules_of
 from sessionmanager.core.services.registry import Times

@@ -21,9 +21,10 @@ TIERS: Final = get_args(TierName)
 ERRORS: Final = (
     "malformed", "unauthenticated", "forbidden", "not-found", "method-not-allowed", "already-exists",
     "illegal-transition", "not-resumable", "legal-hold", "quota-exceeded", "full", "floor-taken", "floor-lost",
-    "in-progress", "erased", "version-conflict", "min-version-ahead", "too-large", "unsupported-media-type",
-    "invalid", "key-reused", "precondition-required", "rate-limited", "internal", "data-corrupt", "upstream-failed",
-    "tier-unavailable", "contended", "draining", "overloaded", "outcome-unknown", "join-timeout",
+    "checkpoint-taken", "in-progress", "erased", "version-conflict", "min-version-ahead", "too-large",
+    "unsupported-media-type", "invalid", "key-reused", "precondition-required", "rate-limited", "internal",
+    "data-corrupt", "upstream-failed", "tier-unavailable", "contended", "draining", "overloaded", "outcome-unknown",
+    "join-timeout",
 )  # fmt: skip
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
@@ -185,9 +186,15 @@ BRIDGE_METRICS: Final = (
     ),
     Metric(
         "sessionmanager_bridge_half_sentences", "counter",
-        "What callers were saying when their lines were lost: heard by the next model here, written down for another"
+        "What callers were saying when their lines were lost: heard by the next model, written down for another"
         " bridge, or forgotten, as nobody came back.",
         (("outcome", ("heard", "written", "forgotten")),),
+    ),
+    Metric(
+        "sessionmanager_bridge_checkpoints", "counter",
+        "What callers are saying, given to the service for the next process: kept, refused, as another one has gone on"
+        " with it, or failed.",
+        (("outcome", ("kept", "refused", "failed")),),
     ),
     Metric(
         "sessionmanager_bridge_outbox_depth", "gauge",

@@ -27,8 +27,8 @@ from sessionmanager.api.shedding import Shedding
 from sessionmanager.core.assembly import Core, CoreEvents, build_core
 from sessionmanager.core.feed.feeds import Feeds
 from sessionmanager.core.keys.cursors import CursorCodec
-from sessionmanager.core.keys.files import load_or_make_key_file, read_key_file
-from sessionmanager.core.keys.hierarchy import MasterKey, SessionKeys
+from sessionmanager.core.keys.files import load_or_make_key_file
+from sessionmanager.core.keys.master import MasterKeys
 from sessionmanager.core.outgoing.endpoints import LOOPBACK
 from sessionmanager.core.rooms.access import RoomTokens
 from sessionmanager.core.rooms.assembly import NO_LIVEKIT, AtLiveKit, open_livekit
@@ -40,9 +40,10 @@ from sessionmanager.core.tokens.minting import TokenMinter
 from sessionmanager.core.tokens.revocations import Revocations
 from sessionmanager.core.webhooks.shared import WebhookLimits
 from sessionmanager.core.webhooks.webhooks import Webhooks, build_webhooks
+from sessionmanager.errors import NotFound
 from sessionmanager.local_secret import signing_secret
 from sessionmanager.metrics import Metrics, TierWatch
-from sessionmanager.opening import MASTER_KEY_NAME, check_master, open_tier
+from sessionmanager.opening import MASTER_KEY_NAME, check_master, open_tier, read_masters
 from sessionmanager.running.background import Work, keep
 from sessionmanager.running.gauges import watch
 from sessionmanager.running.log_shipping import LogShipper
@@ -126,7 +127,7 @@ def _outside(settings: Settings, tokens: TokenMinter, rooms: RoomTokens | None, 
 
 
 def _webhooks(
-    settings: Settings, warm: GuardedWarm, core: Core, master: MasterKey, metrics: Metrics, stack: AsyncExitStack
+    settings: Settings, warm: GuardedWarm, core: Core, masters: MasterKeys, metrics: Metrics, stack: AsyncExitStack
 ) -> Webhooks:
     """Webhooks, and where they may go. Raises SettingsInvalid."""
     # Where only one process can have the data, the one that was killed is not waited for.
@@ -137,7 +138,7 @@ def _webhooks(
         disable_seconds=settings.webhook_disable_hours * 3600,
     )
     try:
-        webhooks = build_webhooks(warm, core.reads, master, metrics, owner, settings.webhook_networks, limits)
+        webhooks = build_webhooks(warm, core.reads, masters, metrics, owner, settings.webhook_networks, limits)
     except ValueError as error:
         raise refused(settings, "webhook_networks", str(error)) from None
     stack.push_async_callback(webhooks.aclose)
@@ -183,10 +184,11 @@ async def open_service(
     async with AsyncExitStack() as stack:
         _tell(settings, metrics, stack, own_process=own_process)
         settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        master, made = _master_key(settings)
+        given, made = _master_keys(settings)
         guards = _guards(settings, TierWatch(metrics))
-        hot, warm, cold = await _open_tiers(settings, stack, guards, master, on_poison)
-        await check_master(settings, SessionKeys(master, warm), made)
+        warm, cold = await _open_stores(settings, stack, guards, on_poison)
+        masters = await check_master(settings, warm, given, made)
+        hot = await _open_hot(settings, stack, guards["hot"], masters)
         revocations = Revocations(warm)
         await revocations.refresh()
         verifier, tokens = _identity(settings, revocations, stack)
@@ -194,22 +196,22 @@ async def open_service(
         livekit = _livekit(settings, metrics, stack)
         outside = _outside(settings, tokens, livekit.tokens, stack)
         core = build_core(
-            hot, warm, cold, master, core_settings(settings), events=_Events(metrics, handlers), outside=outside,
+            hot, warm, cold, masters, core_settings(settings), events=_Events(metrics, handlers), outside=outside,
             livekit=livekit.service,
         )  # fmt: skip
         await core.tenants.refresh()
         feeds = Feeds(hot, warm, core.reads, clock=time.monotonic, rng=random.Random(), limits=feed_limits(settings))
-        webhooks = _webhooks(settings, warm, core, master, metrics, stack)
+        webhooks = _webhooks(settings, warm, core, masters, metrics, stack)
         api = Api(
             core=core,
             warm=warm,
             tokens=tokens,
             refusals=Refusals(warm),
-            cursors=CursorCodec(master.cursor_key),
+            cursors=CursorCodec(masters.lasting.cursor),
             process=ProcessState(guards, _backends(settings), time.monotonic),
             metrics=metrics,
             feeds=feeds,
-            api_keys=ApiKeys(warm, master.api_key_key, random_bytes=os.urandom, revoked=revocations.revoked),
+            api_keys=ApiKeys(warm, masters.lasting.api_key, random_bytes=os.urandom, revoked=revocations.revoked),
             webhooks=webhooks,
             livekit=livekit,
         )
@@ -256,20 +258,19 @@ async def _running(
             await guard.drain(TASKS_STOP_SECONDS)
 
 
-async def _open_tiers(
-    settings: Settings,
-    stack: AsyncExitStack,
-    guards: Mapping[TierName, Guard],
-    master: MasterKey,
-    on_poison: OnPoison | None,
-) -> tuple[Hot, GuardedWarm, GuardedCold]:
-    """The three tiers, each behind its guard; they close in the opposite order."""
+async def _open_stores(
+    settings: Settings, stack: AsyncExitStack, guards: Mapping[TierName, Guard], on_poison: OnPoison | None
+) -> tuple[GuardedWarm, GuardedCold]:
+    """The two tiers that hold what must not be lost, each behind its guard; they close in the opposite order."""
     cold = GuardedCold(await open_tier(stack, settings, "cold"), guards["cold"])
     warm = await open_tier(stack, settings, "warm", **_of_warm(settings, on_poison))
-    copies: Hot = await open_tier(stack, settings, "hot", **_of_hot(settings, master))
+    return GuardedWarm(warm, guards["warm"]), cold
+
+
+async def _open_hot(settings: Settings, stack: AsyncExitStack, guard: Guard, masters: MasterKeys) -> Hot:
+    copies: Hot = await open_tier(stack, settings, "hot", **_of_hot(settings, masters))
     # A dictionary in this process neither fails nor keeps anybody waiting: a guard would cost more than its calls.
-    hot = copies if isinstance(copies, MemoryHot) else GuardedHot(copies, guards["hot"])
-    return hot, GuardedWarm(warm, guards["warm"]), cold
+    return copies if isinstance(copies, MemoryHot) else GuardedHot(copies, guard)
 
 
 def _backends(settings: Settings) -> dict[TierName, str]:
@@ -277,7 +278,7 @@ def _backends(settings: Settings) -> dict[TierName, str]:
     return {tier: urlsplit(url).scheme for tier, url in urls.items()}
 
 
-def _of_hot(settings: Settings, master: MasterKey) -> dict[str, Any]:
+def _of_hot(settings: Settings, masters: MasterKeys) -> dict[str, Any]:
     """Bounds of the copies that this process keeps, or how it finds the Redis that all share."""
     if "hot" in settings.embedded_tiers:
         return {
@@ -287,7 +288,7 @@ def _of_hot(settings: Settings, master: MasterKey) -> dict[str, Any]:
             "cleanup_seconds": settings.memory_cleanup_interval,
         }
     return {
-        "mac_key": master.hot_mac_key,
+        "mac_key": masters.lasting.hot_mac,
         "connections_max": settings.redis_max_connections,
         "timeout_seconds": settings.hot_timeout_seconds,
         "lease_seconds": settings.hot_lease_seconds,
@@ -315,18 +316,16 @@ def _guards(settings: Settings, observer: Observer) -> Mapping[TierName, Guard]:
     }
 
 
-def _master_key(settings: Settings) -> tuple[MasterKey, Path | None]:
-    """The master key, and the file that was made for it now. Raises SettingsInvalid."""
+def _master_keys(settings: Settings) -> tuple[MasterKeys, Path | None]:
+    """The master keys, and the file that was made for one now. Raises SettingsInvalid."""
     if settings.master_key_file is not None:
         try:
-            return MasterKey(read_key_file(Path(settings.master_key_file))), None
-        except FileNotFoundError:
+            return read_masters(settings), None
+        except NotFound:
             raise refused(settings, "master_key_file", "a file that is there") from None
-        except ValueError as error:
-            raise refused(settings, "master_key_file", str(error)) from None
     path = settings.data_dir / MASTER_KEY_NAME
-    key, made = load_or_make_key_file(path)
-    return MasterKey(key), path if made else None
+    keys, made = load_or_make_key_file(path)
+    return MasterKeys(*keys), path if made else None
 
 
 def _identity(settings: Settings, revocations: Revocations, stack: AsyncExitStack) -> tuple[Verifier, TokenMinter]:
@@ -345,12 +344,12 @@ def _identity(settings: Settings, revocations: Revocations, stack: AsyncExitStac
     verifier = Verifier(
         secrets=secrets,
         keys=keys,
-        algorithms=settings.jwt_algorithms or None,
+        algorithms=settings.jwt_algorithms,
         issuer=settings.jwt_issuer,
         audience=settings.jwt_audience,
         revocations=revocations,
     )
-    signs = not settings.jwt_algorithms or "HS256" in settings.jwt_algorithms
+    signs = "HS256" in settings.jwt_algorithms
     minter = TokenMinter(
         secret if signs else None, revocations, issuer=settings.jwt_issuer, audience=settings.jwt_audience
     )

@@ -60,6 +60,8 @@ H_IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 H_REPLAYED: Final = "Idempotency-Replayed"
 H_MIN_VERSION: Final = "Min-Version"
 H_API_KEY: Final = "X-Api-Key"
+API_KEY_PREFIX: Final = "smk_"
+"""By which a key is told from a token where either may be given."""
 H_TENANT: Final = "X-Tenant"
 H_SESSION_TIER: Final = "Session-Tier"
 

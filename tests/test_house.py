@@ -31,7 +31,7 @@ FILE_LINES_MAX: Final = 400
 TEST_LINES_MAX: Final = 420
 FUNCTION_LINES_MAX: Final = 60
 FOLDER_FILES_MAX: Final = 16
-WIDE_FOLDERS: Final = {".": 17, "api": 19, "cli": 18, "core": 18, "model": 20}
+WIDE_FOLDERS: Final = {"api": 19, "cli": 17, "core": 18, "model": 20}
 """Folders over the bound, each with its own: they may shrink, never grow."""
 ARCHITECTURE_LINES_MAX: Final = 150
 PROTOCOL_METHODS_MAX: Final = 10

@@ -17,7 +17,7 @@ from sessionmanager import settings_reference
 from sessionmanager.core.keys.files import make_key_file
 from sessionmanager.local_secret import FILE_NAME, signing_secret
 from sessionmanager.settings import Settings, rows
-from sessionmanager.settings_checks import SettingsInvalid, refused
+from sessionmanager.settings_checks import PUBLIC_ALGORITHMS, SettingsInvalid, refused
 from sessionmanager.settings_loader import load_settings
 from sessionmanager.settings_rows import Secret, is_loopback, mask_url
 from sessionmanager.tiers.registry import opener
@@ -313,7 +313,7 @@ def test_a_host_that_is_none_is_refused(host: str) -> None:
 
 def test_a_secret_and_a_jwks_address_are_not_mixed() -> None:
     jwks = {"JWT_JWKS_URL": "https://id.example.org/keys"}
-    assert load(jwks).jwt_algorithms == ("RS256", "ES256", "EdDSA")
+    assert load(jwks).jwt_algorithms == PUBLIC_ALGORITHMS == ("RS256", "ES256", "EdDSA")
     assert "JWT_JWKS_URL" in one_line_of({**jwks, "JWT_SECRET": SECRET})
     assert "JWT_ALGORITHMS" in one_line_of({**jwks, "JWT_ALGORITHMS": "RS256,HS256"})
     assert "JWT_ALGORITHMS" in one_line_of({"JWT_SECRET": SECRET, "JWT_ALGORITHMS": "RS256"})

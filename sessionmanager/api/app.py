@@ -22,11 +22,11 @@ from sessionmanager.api.routes.process import ProcessRoutes
 from sessionmanager.api.routing import Route, RouteTable, Shown
 from sessionmanager.api.table import routes
 from sessionmanager.core.tokens.rules import is_tenant
-from sessionmanager.deadline import begin
 from sessionmanager.errors import FieldError, Forbidden, Malformed, NotFound, Unauthenticated
 from sessionmanager.logs import bind_request
 from sessionmanager.model.change import Trail
 from sessionmanager.model.roles import ALL_TENANTS, Action, Actor, check
+from sessionmanager.waits.deadline import begin
 from sessionmanager.wire.common import Limits
 from sessionmanager.wire.queries import NoQuery
 from sessionmanager.words import H_TENANT, Key

@@ -17,7 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Lifespan, Message, Receive, Scope, Send
 
 from sessionmanager.api.exchange import Crowd, Exchange
-from sessionmanager.api.limits import DEFAULT_PACE, ClientGone, Pace
+from sessionmanager.api.limits import ClientGone
 from sessionmanager.api.problems import log_failure, problem
 from sessionmanager.api.reply import WHOLE, Answer, Reply
 from sessionmanager.api.routing import Route, RouteTable
@@ -58,30 +58,25 @@ class Dispatch:
         *,
         authorize: Authorize,
         limits: Limits = DEFAULT_LIMITS,
-        pace: Pace = DEFAULT_PACE,
         observe: Observe | None = None,
         on_problem: Callable[[str], None] | None = None,
-        new_request_id: Callable[[], str] | None = None,
-        logger: Any = None,
         may_enter: Callable[[int], None] | None = None,
     ) -> None:
         self.table = table
         self._may_enter = may_enter
         self._authorize = authorize
         self._limits = limits
-        self._pace = pace
         self._observe = observe
         self._on_problem = on_problem
         self.running = 0
         self.crowd = Crowd()
         """Requests whose answer is being made; those whose answer is a stream that has begun are not among them."""
-        self._new_request_id = new_request_id or request_ids()
-        self._logger = logger
+        self._new_request_id = request_ids()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.running += 1
         try:
-            exchange = Exchange(scope, receive, self._limits, self._pace)
+            exchange = Exchange(scope, receive, self._limits)
             if is_traced():
                 await self._traced(exchange, scope, receive, send)
             else:
@@ -124,7 +119,7 @@ class Dispatch:
             await answer(scope, receive, send)
         except Exception as error:
             # The answer has begun: nothing else can be said but to close the connection, which the server does.
-            log_failure(error, request_id=exchange.request_id, logger=self._logger)
+            log_failure(error, request_id=exchange.request_id)
             raise
         finally:
             if self._observe is not None:
@@ -132,7 +127,7 @@ class Dispatch:
 
     def begin(self, scope: Scope, receive: Receive) -> Exchange:
         """An exchange with its request id, for a scope of type `http`."""
-        exchange = Exchange(scope, receive, self._limits, self._pace)
+        exchange = Exchange(scope, receive, self._limits)
         self._identify(exchange)
         return exchange
 
@@ -167,7 +162,7 @@ class Dispatch:
         """The problem document of what went wrong, counted."""
         if self._on_problem is not None:
             self._on_problem(error.type if isinstance(error, SessionManagerError) else SessionManagerError.type)
-        return problem(error, path=exchange.path, request_id=exchange.request_id, logger=self._logger)
+        return problem(error, path=exchange.path, request_id=exchange.request_id)
 
     def _identify(self, exchange: Exchange) -> None:
         given = exchange.headers.get(b"x-request-id")

@@ -7,11 +7,10 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
-from starlette.requests import Request
 from starlette.types import Receive, Scope
 
 from sessionmanager.api import conditional
-from sessionmanager.api.limits import Pace, check_media, read_body
+from sessionmanager.api.limits import check_media, read_body
 from sessionmanager.api.query import query_reader
 from sessionmanager.api.strictjson import read_raw, reader_of
 from sessionmanager.errors import FieldError, Malformed
@@ -52,19 +51,17 @@ class Exchange:
     """A request and what is known of it.
 
     began: when it was first seen, on `perf_counter`; ended: when its answer was out, where that is known. authorize,
-    route, params, request_id: set before the handler runs. actor, tenant: set by `authorize`. notes: for observers
-    (which tier answered, which session), never for content. crowd: in which it is counted while it is answered; not
-    while its caller has yet to send the body, which costs nobody anything.
+    route, params, request_id: set before the handler runs. actor, tenant: set by `authorize`. crowd: in which it
+    is counted while it is answered; not while its caller has yet to send the body, which costs nobody anything.
     """
 
     __slots__ = ("_body", "_doubled", "_receive", "actor", "authorize", "began", "crowd", "ended", "headers", "limits",
-                 "notes", "pace", "params", "request_id", "route", "scope", "tenant")  # fmt: skip
+                 "params", "request_id", "route", "scope", "tenant")  # fmt: skip
 
-    def __init__(self, scope: Scope, receive: Receive, limits: Limits, pace: Pace) -> None:
+    def __init__(self, scope: Scope, receive: Receive, limits: Limits) -> None:
         self.scope = scope
         self._receive = receive
         self.limits = limits
-        self.pace = pace
         pairs: list[tuple[bytes, bytes]] = scope["headers"]
         self.headers: dict[bytes, bytes] = dict(pairs)
         self._doubled = len(self.headers) != len(pairs)
@@ -77,7 +74,6 @@ class Exchange:
         self.authorize: Callable[[Exchange], Awaitable[None]] | None = None
         self.began = perf_counter()
         self.ended: float | None = None
-        self.notes: dict[str, str] | None = None
         self.crowd: Crowd | None = None
 
     def check_headers(self) -> None:
@@ -109,15 +105,6 @@ class Exchange:
         """The decoded path that was dispatched on; never built from the Host header."""
         return self.scope["path"]
 
-    @property
-    def request(self) -> Request:
-        """The same as Starlette has it, for what needs one. Its body must not be read beside `body()`."""
-        return Request(self.scope, self._receive)
-
-    @property
-    def receive(self) -> Receive:
-        return self._receive
-
     def header(self, name: str) -> str | None:
         """The value of a header, or None. Raises Malformed for bytes beyond ASCII."""
         value = self.headers.get(_RAW_NAMES.get(name) or name.lower().encode())
@@ -140,11 +127,11 @@ class Exchange:
                 check_media(self.headers, self.route.request_media)
             crowd = self.crowd
             if crowd is None:
-                self._body = await read_body(self._receive, self.headers, bound, self.pace)
+                self._body = await read_body(self._receive, self.headers, bound)
                 return self._body
             crowd.size -= 1
             try:
-                self._body = await read_body(self._receive, self.headers, bound, self.pace)
+                self._body = await read_body(self._receive, self.headers, bound)
             finally:
                 crowd.size += 1
         return self._body

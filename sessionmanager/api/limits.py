@@ -10,8 +10,8 @@ from typing import Final
 from msgspec import Struct
 from starlette.types import Receive
 
-from sessionmanager.deadline import Late, in_time
 from sessionmanager.errors import FieldError, Malformed, TooLarge, UnsupportedMediaType
+from sessionmanager.waits.deadline import Late, in_time
 
 JSON_MEDIA: Final = ("application/json",)
 ANY_MEDIA: Final = "*/*"

@@ -30,6 +30,7 @@ STATUSES: Final[Mapping[type[BaseException], int]] = {
     e.Full: 409,
     e.FloorTaken: 409,
     e.FloorLost: 409,
+    e.CheckpointTaken: 409,
     e.QuotaExceeded: 409,
     e.LegalHold: 409,
     e.InProgress: 409,
@@ -59,6 +60,7 @@ FRAMES_MAX: Final = 40
 CAUSES_MAX: Final = 5
 
 _encode = msgspec.json.Encoder().encode
+log = structlog.get_logger()
 
 
 def status_of(error: BaseException | type[BaseException]) -> int:
@@ -70,14 +72,14 @@ def status_of(error: BaseException | type[BaseException]) -> int:
     return INTERNAL_STATUS
 
 
-def problem(error: Exception, *, path: str, request_id: str, logger: Any = None) -> Reply:
+def problem(error: Exception, *, path: str, request_id: str) -> Reply:
     """The answer to any exception. What is our own fault is logged here, once, and its detail is not shown.
 
     path: of the request, decoded. Never raises, whatever the error holds.
     """
     known = error if isinstance(error, e.SessionManagerError) else e.SessionManagerError()
     if known.remedy == "none":
-        log_failure(error, request_id=request_id, logger=logger)
+        log_failure(error, request_id=request_id)
     return render(known, path=path, request_id=request_id)
 
 
@@ -109,7 +111,7 @@ def _headers(error: e.SessionManagerError) -> RawHeaders:
     return headers
 
 
-def log_failure(error: BaseException, *, request_id: str, logger: Any = None) -> None:
+def log_failure(error: BaseException, *, request_id: str) -> None:
     """One log line for an error that nobody asked for: its types and frames, but no message of a foreign error and no
     values, since those may hold what was said in a conversation."""
     chain: list[str] = []
@@ -122,6 +124,4 @@ def log_failure(error: BaseException, *, request_id: str, logger: Any = None) ->
         for frame in traceback.extract_tb(error.__traceback__)[-FRAMES_MAX:]
     ]
     detail = error.detail if isinstance(error, e.SessionManagerError) else None
-    (logger or structlog.get_logger("sessionmanager.api")).error(
-        "request_failed", request_id=request_id, error=chain, detail=detail, traceback=frames
-    )
+    log.error("request_failed", request_id=request_id, error=chain, detail=detail, traceback=frames)

@@ -18,6 +18,7 @@ from sessionmanager.bridges.base.attaching import attach
 from sessionmanager.bridges.base.calling import Desk
 from sessionmanager.bridges.base.conversation import Conversation, setup_of
 from sessionmanager.bridges.base.parts import Parts
+from sessionmanager.bridges.base.refusals import Refusals
 from sessionmanager.bridges.base.tasks import Tasks
 from sessionmanager.bridges.caller.halves import Halves
 from sessionmanager.bridges.carrier import AgreesLater, Arrival, Call, Line, Over
@@ -94,10 +95,7 @@ class Bridge:
             if isinstance(line, AgreesLater):
                 line.agreed(seat.media_format)
             setup = setup_of(parts.options.setup, line, parts.model, parts.desk.functions.tools)
-            half = None if setup.media is None else parts.halves.take(seat.session_id)
-            if half is not None:
-                parts.counts.half("heard")
-            call = Conversation(parts, arrival, seat, line, setup, half)
+            call = Conversation(parts, arrival, seat, line, setup)
             self._calls[seat.session_id] = call
             try:
                 with parts.counts.holding(arrival.gateway):
@@ -156,7 +154,8 @@ async def open_bridge(
         tasks = Tasks()
         stack.push_async_callback(tasks.close)
         desk = Desk(functions or Functions(), outbox, tasks)
-        bridge = Bridge(Parts(client, outbox, model, options, desk, tasks, halves, counts, uuid.uuid4().hex))
+        parts = Parts(client, outbox, model, options, desk, tasks, halves, counts, Refusals(), uuid.uuid4().hex)
+        bridge = Bridge(parts)
         try:
             yield bridge
         finally:

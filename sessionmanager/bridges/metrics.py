@@ -18,6 +18,7 @@ from sessionmanager.words import Gateway
 
 Connected = Literal["first", "again", "replaced", "failed"]
 HalfOutcome = Literal["heard", "written", "forgotten"]
+CheckpointOutcome = Literal["kept", "refused", "failed"]
 Towards = Literal["model", "caller"]
 
 
@@ -73,6 +74,10 @@ class BridgeMetrics(Counted):
     def half(self, outcome: HalfOutcome) -> None:
         """What became of a half sentence."""
         self._of["bridge_half_sentences"].at(outcome).inc()
+
+    def checkpoint(self, outcome: CheckpointOutcome) -> None:
+        """What a caller is saying was given to the service, or should have been."""
+        self._of["bridge_checkpoints"].at(outcome).inc()
 
     def added(self, towards: Towards, seconds: float) -> None:
         """A piece of sound was handed on, so long after it came."""

@@ -28,9 +28,11 @@ class BridgeOptions(Struct, frozen=True, kw_only=True):
     take to tell that history before what is remembered here is used instead. keys_seconds: keys pressed are told to the
     model as a message after `#` or so much silence; None = they are only written down. ends_session: whether the end of
     the call ends the conversation. half_seconds: how long a sentence that was cut off with its line is kept for the
-    caller to come back to this process. return_seconds: who is not back by then has come back elsewhere, if at all, and
-    the words of that sentence are written down in its place. hears: makes what listens for the caller, where the model
-    does not.
+    caller to come back to this process, a minute at most where the service has it, too. return_seconds: who is not back
+    by then has come back elsewhere, if at all, and the words of that sentence are written down in its place.
+    checkpoint_seconds: how often the service is given what the caller is saying, while there are no words of it: so
+    much of a sentence is lost with a process that is killed; 0 = the service is given no sound. hears: makes what
+    listens for the caller, where the model does not.
     """
 
     setup: Setup = Setup()
@@ -52,4 +54,5 @@ class BridgeOptions(Struct, frozen=True, kw_only=True):
     ends_session: bool = False
     half_seconds: float = 60.0
     return_seconds: float = 1.0
+    checkpoint_seconds: float = 1.0
     hears: MakeVoiceActivity | None = None

@@ -7,16 +7,20 @@ import importlib
 import logging
 import signal
 import sys
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from sessionmanager.cli.failures import Gone
+from sessionmanager.cli.failures import Gone, explain
 from sessionmanager.cli.output import USAGE, print_json
 from sessionmanager.cli.sessions import Target, client_options
+from sessionmanager.cli.token import await_secret, end_of
+from sessionmanager.errors import SessionManagerError
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+FLAGS: Final = {"tokens": "--carrier-token", "auth_tokens, shared_keys": "--auth-token", "public_url": "--public-url"}
+"""Options of a carrier's half → how they are called here."""
 SIMULATED: Final = "simulated"
 """In place of an address: a model of this process, which knows the recorded call."""
 
@@ -47,6 +53,9 @@ def _model_options(command: F) -> F:
                      help="Functions that the model may ask for."),
         click.option("--outbox", type=click.Path(path_type=Path, dir_okay=False),
                      help="A file for what is said while the service is away; else memory."),
+        click.option("--checkpoint-seconds", type=click.FloatRange(0, 60), default=1.0, show_default=True,
+                     envvar="BRIDGE_CHECKPOINT_SECONDS",
+                     help="How often the service is given what a caller is saying; 0 = it is given no sound."),
         click.option("--metrics-token", envvar="BRIDGE_METRICS_TOKEN",
                      help="Who shows it may read /metrics; without one only a loopback address has the page."),
         click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
@@ -105,7 +114,8 @@ def _checked(make: Callable[[], Any]) -> Any:
     try:
         return make()
     except ValueError as error:
-        raise Gone(str(error), "correct the option", USAGE) from None
+        option, colon, rest = str(error).partition(":")
+        raise Gone(f"{FLAGS.get(option, option)}{colon}{rest}", "correct the option", USAGE) from None
 
 
 def _warn_if_open(common: dict[str, Any], secrets: tuple[str, ...], flag: str) -> None:
@@ -119,8 +129,9 @@ def _run(common: dict[str, Any], make: Callable[[Bridge, AsyncClient], Starlette
         common["url"], common["token"], common["tenant"], common["timeout"], common["data_dir"], common["config"],
         role="bridge",
     )  # fmt: skip
-    target.token()  # what is wrong with it is said before anything listens
     functions = _functions(common["functions_name"])
+    if common["token"] is not None:
+        _warn_of_end(common["token"])
     asyncio.run(_serve(common, target, functions, make, (scheme, path)))
 
 
@@ -156,12 +167,16 @@ async def _serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    await await_secret(target)  # what is wrong with a token is said before anything listens
     async with _opened(common, target, functions) as (made, client):
         app = make(made, client)
         sockets, token = app.state.sockets, common["metrics_token"]
         if token is not None or common["host"] in LOOPBACK:
             app = _checked(lambda: with_metrics(app, made.metrics, token))
-        door = listen(common["host"], common["port"])
+        try:
+            door = listen(common["host"], common["port"])
+        except OSError as error:
+            raise _not_listening(common["host"], common["port"], error) from None
         host, port = door.getsockname()[:2]
         address = f"{place[0]}://{f'[{host}]' if ':' in host else host}:{port}{place[1]}"
 
@@ -171,7 +186,11 @@ async def _serve(
             else:
                 click.echo(f"the bridge answers at {address}, and keeps calls at {target.url}")
 
-        await serve(app, door, sockets, stop, told=told)
+        looking = asyncio.create_task(_look(client), name="looks at the service")
+        try:
+            await serve(app, door, sockets, stop, told=told)
+        finally:
+            looking.cancel()
 
 
 @asynccontextmanager
@@ -188,6 +207,7 @@ async def _opened(
         setup=Setup(instructions=common["instructions"], voice=common["voice"]),
         greeting=common["greeting"] or None,
         outbox=common["outbox"],
+        checkpoint_seconds=common["checkpoint_seconds"],
     )
     async with AsyncExitStack() as stack:
         url = common["upstream"]
@@ -198,7 +218,10 @@ async def _opened(
 
             script = read_script(RECORDING) if RECORDING.exists() else Script()
             url = (await stack.enter_async_context(open_model(script))).url
-        model = RealtimeModel(url, token=common["upstream_token"], flavour=common["flavour"])
+        try:
+            model = RealtimeModel(url, token=common["upstream_token"], flavour=common["flavour"])
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--upstream") from None
         retry = Retry(try_seconds=common["timeout"])
         try:
             client = AsyncClient(target.url, target.token, retry=retry)
@@ -206,3 +229,32 @@ async def _opened(
             raise click.BadParameter(str(error), param_hint="--url") from None
         await stack.enter_async_context(client)
         yield await stack.enter_async_context(open_bridge(client, model, functions=functions, options=options)), client
+
+
+# -- what is looked at when it starts, so that the first caller is not the one who finds it out
+
+
+def _warn_of_end(token: str) -> None:
+    """An API key has no end, nor has a token that is made here: that is made anew."""
+    ends_at = end_of(token)
+    if ends_at is None:
+        return
+    word = "has run out" if ends_at <= time.time() else "runs out"
+    at = datetime.fromtimestamp(ends_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    click.echo(f"warning: the token {word} at {at}, and no call is kept then. An API key need not run out", err=True)
+
+
+async def _look(client: AsyncClient) -> None:
+    """Ask the service once what every bridge may, and say what would keep calls from it; they wait for it all the
+    same."""
+    try:
+        await client.list_calls(limit=1)
+    except SessionManagerError as error:
+        known = explain(error)
+        assert known is not None, "every error of the service is explained"
+        click.echo(f"warning: calls wait for now: {known.lines[-1]}; next: {known.next_step}", err=True)
+
+
+def _not_listening(host: str, port: int, error: OSError) -> Gone:
+    why = (error.strerror or type(error).__name__).partition(" (")[0]
+    return Gone(f"cannot listen on {host} port {port}: {why}", "give another --host or --port")

@@ -63,20 +63,37 @@ async def _look(settings: Settings, tiers: list[TierName], as_json: bool) -> int
 
 
 async def _master(settings: Settings) -> Finding:
-    """Whether the master key, without which cold is noise, is there and is the one of this data."""
+    """Whether the master keys that the data needs, without which cold is noise, are there."""
     from sessionmanager.errors import NotFound
     from sessionmanager.model.finding import bad, note, ok
-    from sessionmanager.opening import is_master_right
+    from sessionmanager.opening import read_masters, standing_in
 
+    check = "master key"
+    standing = await standing_in(settings)
+    if standing is None:
+        return note(check, "nothing was written with any yet")
     try:
-        right = await is_master_right(settings)
+        given = read_masters(settings)
     except NotFound as error:
-        return bad("master key", error.detail, "put it back from its copy: nothing else opens what lies in cold")
-    if right is None:
-        return note("master key", "nothing was written with any yet")
-    if right:
-        return ok("master key", "it is the one that the data was written with")
-    return bad("master key", "the data was written with another one", "give that one: MASTER_KEY_FILE")
+        return bad(check, error.detail, "put it back from its copy: nothing else opens what lies in cold")
+    current, first = standing.current, given.ids[0]
+    if given.find(current) is None:
+        return bad(check, f"the data was written with another one, {current}", "give that one: MASTER_KEY_FILE")
+    lacking = [each for each in standing.older if given.find(each) is None]
+    if lacking:
+        told = f"{', '.join(lacking)} is not given, and something may still hang on it"
+        return bad(check, told, "give it as one more line of MASTER_KEY_FILE, then `sessionmanager rewrap`")
+    if first != current:
+        told = f"{current} is in use; {first}, the first that is given, is not yet"
+        return note(check, told, "once every process has been given both: `sessionmanager rewrap`")
+    if standing.older:
+        told = f"{current} is in use, and something may still hang on {', '.join(standing.older)}"
+        return note(check, told, "`sessionmanager rewrap`")
+    spare = ", ".join(given.ids[1:])
+    if spare:
+        told = f"{current} is in use, and nothing hangs on {spare}"
+        return ok(check, f"{told}: keep it with the backups of its time, and give it no more")
+    return ok(check, f"it is the one that the data was written with, {current}")
 
 
 async def _findings(settings: Settings, tier: TierName) -> AsyncGenerator[Finding]:

@@ -29,6 +29,10 @@ class Gone(Exception):
         self.code = code
 
 
+class NoSecret(Gone):
+    """There is no token secret in the data directory: `serve` has not made it yet."""
+
+
 _CODES: Final[Mapping[str, int]] = {
     **dict.fromkeys((e.Malformed.type, e.Invalid.type, e.UnsupportedMediaType.type, e.TooLarge.type), output.USAGE),
     **dict.fromkeys((e.NotFound.type, e.Erased.type), output.NOT_FOUND),
@@ -56,6 +60,8 @@ _NEXT: Final[Mapping[str, str]] = {
     "unreachable": "start it with `sessionmanager serve`, or give --url",
     "timed-out": "try again, or give a longer --timeout",
     "not-ours": "look at --url",
+    "outbox-in-use": "give another --outbox",
+    "not-kept": "look at the path of --outbox and its permissions",
 }
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import click
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from sessionmanager.simulate.calling.script import Recording, Step
 
 TURNS: Final = 3
+HANG_UP_SECONDS: Final = 2.0
+TOLD_SECONDS: Final = 2.0
+"""After which it is said that nothing answers; a bridge that is started beside a caller is waited for."""
 _recording = click.option(
     "--recording", type=click.Path(path_type=Path, dir_okay=False), default=RECORDING,
     help="A recorded call, see docs/examples/README.md.  [default: the one beside it]",
@@ -96,6 +100,7 @@ def audiocodes(
     """
     from sessionmanager.simulate.audiocodes.phone import VaicOptions, dial
 
+    _require(url, "ws", "wss")
     played = _read(recording, turns)
     options = VaicOptions(token=carrier_token, supported=media_formats, pace=pace, caller=played.caller, bot=played.bot)
     _play(dial(url, options, conversation), _steps(played.steps, drop=drop), as_json=as_json)
@@ -116,11 +121,25 @@ def twilio(
     """
     from sessionmanager.simulate.twilio.phone import TwilioOptions, dial
 
+    for address in (url, reaches):
+        if address is not None:
+            _require(address, "http", "https")
     played = _read(recording, turns)
     options = TwilioOptions(
         auth_token=auth_token, reaches=reaches, pace=pace, caller=played.caller, callee=played.callee
     )
     _play(dial(url, options), _steps(played.steps, drop=drop), as_json=as_json)
+
+
+def _require(url: str, *schemes: str) -> None:
+    """Raises BadParameter: the address is of another kind, so that nothing could ever answer there."""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise click.BadParameter(f"the address is {' or '.join(f'{one}://host' for one in schemes)}…", param_hint="URL")
 
 
 def _read(path: Path, turns: int) -> Recording:
@@ -146,9 +165,19 @@ def _steps(steps: Sequence[Step], *, drop: bool) -> list[Step]:
 def _play(dialled: AbstractAsyncContextManager[Any], steps: Sequence[Step], *, as_json: bool) -> None:
     from sessionmanager.simulate.calling.caller import Caller, GaveUp, Refused
 
+    def wait_told() -> None:
+        if not as_json:
+            click.echo("the call is not answered yet: it is tried again and again, for a minute", err=True)
+
     async def play() -> None:
+        waiting = asyncio.get_running_loop().call_later(TOLD_SECONDS, wait_told)
         async with dialled as phone:
-            await Caller(phone, _teller(as_json)).play(steps)
+            waiting.cancel()
+            try:
+                await Caller(phone, _teller(as_json)).play(steps)
+            except asyncio.CancelledError:
+                await _hang_up(phone)
+                raise
         _summary(phone, as_json=as_json)
 
     try:
@@ -157,6 +186,13 @@ def _play(dialled: AbstractAsyncContextManager[Any], steps: Sequence[Step], *, a
         raise Gone(f"the carrier refuses: {error}", "the bridge does what the real one would not take") from None
     except GaveUp as error:
         raise Gone(f"the call failed: {error}", "look at the bridge's log", UNAVAILABLE) from None
+
+
+async def _hang_up(phone: Telephone) -> None:
+    """Whoever presses Ctrl-C has put the receiver down: else the bridge would wait for them for hours."""
+    with suppress(Exception):
+        async with asyncio.timeout(HANG_UP_SECONDS):
+            await phone.hang_up()
 
 
 def _teller(as_json: bool) -> Callable[[Told], None]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 
@@ -13,11 +16,17 @@ from sessionmanager.cli.output import USAGE, json_option, print_json
 from sessionmanager.words import ROLES
 
 if TYPE_CHECKING:
+    from sessionmanager.cli.sessions import Target
     from sessionmanager.core.tokens.minting import Minted
     from sessionmanager.settings import Settings
 
 TTL_SECONDS: Final = 3600
 DAY_SECONDS: Final = 24 * 3600
+SECRET_SECONDS: Final = 30.0
+"""How long a service that starts beside us is waited for, which makes the secret of tokens at its first start."""
+LOOK_SECONDS: Final = 0.2
+END_MAX: Final = 253402300799
+"""The last second that has a date."""
 
 
 @click.command()
@@ -61,6 +70,37 @@ def token_at_hand(settings: Settings, *, subject: str) -> str:
     return mint(settings, ("admin",), tenant=DEFAULT_TENANT, subject=subject, ttl_seconds=DAY_SECONDS).token
 
 
+async def await_secret(target: Target, seconds: float = SECRET_SECONDS) -> None:
+    """Until a token can be had. Raises Gone: none can, in so many seconds; what else is wrong with it, at once."""
+    from sessionmanager.cli.failures import NoSecret
+
+    loop = asyncio.get_running_loop()
+    give_up_at, told = loop.time() + seconds, False
+    while True:
+        try:
+            target.token()
+        except NoSecret as missing:
+            if loop.time() >= give_up_at:
+                raise
+            if not told:
+                click.echo(f"warning: {missing} yet; it is waited for up to {seconds:g} s", err=True)
+                told = True
+            await asyncio.sleep(LOOK_SECONDS)
+        else:
+            return
+
+
+def end_of(token: str) -> float | None:
+    """`exp` of a JWT, in seconds since 1970, unverified: the service alone judges it. None = it has none."""
+    try:
+        payload = token.split(".")[1]
+        claims: Any = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        ends_at = claims["exp"]
+    except (IndexError, KeyError, TypeError, ValueError):
+        return None
+    return float(ends_at) if isinstance(ends_at, int | float) and 0 <= ends_at <= END_MAX else None
+
+
 def mint(
     settings: Settings,
     roles: tuple[str, ...],
@@ -75,7 +115,7 @@ def mint(
 
     Raises: Gone: there is no secret here. Invalid: names every wrong field. SettingsInvalid.
     """
-    from sessionmanager.cli.failures import Gone
+    from sessionmanager.cli.failures import Gone, NoSecret
     from sessionmanager.core.tokens.minting import TokenMinter
     from sessionmanager.core.tokens.revocations import Revocations
     from sessionmanager.local_secret import signing_secret
@@ -86,7 +126,7 @@ def mint(
     if found is None and settings.jwt_jwks_url is not None:
         raise Gone("tokens come from the identity provider of JWT_JWKS_URL", "ask it for one", USAGE)
     if found is None:
-        raise Gone(
+        raise NoSecret(
             f"there is no token secret in {settings.data_dir}",
             "start `sessionmanager serve` once, or give --data-dir or JWT_SECRET",
         )

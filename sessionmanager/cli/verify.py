@@ -19,6 +19,7 @@ from sessionmanager.cli.failures import Gone
 from sessionmanager.cli.options import DEFAULT_TENANT, read_settings, settings_options
 from sessionmanager.cli.output import DAMAGED, INTERRUPTED, NOT_FOUND, OK, json_option, plain, print_json
 from sessionmanager.errors import DataCorrupt, NotFound, SessionManagerError
+from sessionmanager.waits.pause import pause
 from sessionmanager.words import Key
 
 if TYPE_CHECKING:
@@ -154,16 +155,8 @@ class _Run:
                     if error.remedy != "wait" or not patience.left():
                         error.add_note(f"go on with --after {place_of(last)}" if last else "nothing was looked at")
                         raise
-                    await self._wait(min(error.retry_after_seconds or 1.0, PAUSE_SECONDS_MAX))
-                    if self._stop.is_set():
+                    if await pause(self._stop, min(error.retry_after_seconds or 1.0, PAUSE_SECONDS_MAX)):
                         return self._screen.end(last, whole=False)
-
-    async def _wait(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            return
 
 
 class _Patience:

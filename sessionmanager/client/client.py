@@ -24,7 +24,7 @@ from sessionmanager import __version__
 from sessionmanager.client.problems import READS, NotOurs, error_of, unanswered
 from sessionmanager.errors import SessionManagerError, Unauthenticated
 from sessionmanager.tracing.spans import told_headers
-from sessionmanager.words import H_API_KEY, H_IDEMPOTENCY_KEY, H_MIN_VERSION, H_TENANT
+from sessionmanager.words import API_KEY_PREFIX, H_API_KEY, H_IDEMPOTENCY_KEY, H_MIN_VERSION, H_TENANT
 
 DEADLINE_SECONDS: Final = 10.0
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -86,10 +86,11 @@ class KeyText(str):
 
 
 def credential_header(credential: str) -> dict[str, str]:
-    """The header that says who calls. Raises Unauthenticated: no header takes it."""
+    """The header that says who calls: a token's, or that of an API key, which is known by how it begins. Raises
+    Unauthenticated: no header takes it."""
     if not _CREDENTIAL.fullmatch(credential):
         raise Unauthenticated("the credential is empty, or has a space or line feed in it: nothing was sent")
-    if isinstance(credential, KeyText):
+    if isinstance(credential, KeyText) or credential.startswith(API_KEY_PREFIX):
         return {H_API_KEY: str(credential)}
     return {"authorization": f"Bearer {credential}"}
 

@@ -77,7 +77,7 @@ def _detail(problem: _Problem) -> str:
 _PLAIN: Final[tuple[type[e.SessionManagerError], ...]] = (
     e.Unauthenticated, e.Forbidden, e.NotFound, e.AlreadyExists, e.LegalHold, e.Erased, e.UnsupportedMediaType,
     e.KeyReused, e.PreconditionRequired, e.RateLimited, e.InProgress, e.Contended, e.Draining, e.Overloaded,
-    e.OutcomeUnknown, e.UpstreamFailed, e.DataCorrupt, e.Full,
+    e.OutcomeUnknown, e.UpstreamFailed, e.DataCorrupt, e.Full, e.CheckpointTaken,
 )  # fmt: skip
 _BUILD: Final[Mapping[str, Callable[[_Problem], e.SessionManagerError]]] = {
     **{one.type: (lambda p, one=one: one(_detail(p))) for one in _PLAIN},

@@ -95,6 +95,8 @@ class AsyncSession(Bound):
     leave = OfSession(AsyncClient.leave)
     heartbeat = OfSession(AsyncClient.heartbeat)
     participant_token = OfSession(AsyncClient.participant_token)
+    keep_checkpoint = OfSession(AsyncClient.keep_checkpoint)
+    take_checkpoint = OfSession(AsyncClient.take_checkpoint)
     claim_floor = OfSession(AsyncClient.claim_floor)
     release_floor = OfSession(AsyncClient.release_floor)
     room = OfSession(AsyncClient.room)

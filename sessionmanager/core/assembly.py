@@ -12,8 +12,10 @@ from typing import NamedTuple
 from sessionmanager.core.attachments import Attachments
 from sessionmanager.core.bodies import Bodies
 from sessionmanager.core.calls.registry import CallRegistry, build_calls
+from sessionmanager.core.checkpoints import Checkpoints, forget_checkpoints
 from sessionmanager.core.history import History
-from sessionmanager.core.keys.hierarchy import MasterKey, SessionKeys
+from sessionmanager.core.keys.hierarchy import SessionKeys
+from sessionmanager.core.keys.master import MasterKeys
 from sessionmanager.core.ledger import Ledger
 from sessionmanager.core.moves.archive import Archiver
 from sessionmanager.core.moves.collect import Collector
@@ -91,6 +93,7 @@ class Core(NamedTuple):
     quotas: QuotaJudge
     requests: Requests
     participants: Participants
+    checkpoints: Checkpoints
     services: Services
     calls: CallRegistry
     rooms: Rooms
@@ -110,7 +113,7 @@ def build_core(
     hot: Hot,
     warm: Warm,
     cold: Cold,
-    master: MasterKey,
+    masters: MasterKeys,
     settings: CoreSettings | None = None,
     *,
     events: CoreEvents | None = None,
@@ -128,7 +131,7 @@ def build_core(
     settings = settings._replace(policy=policy)
     tenants = Tenants(warm, policy, settings.tenant_defaults)
     quotas = QuotaJudge(warm, tenants, clock, subject_rate=settings.token_requests_per_second)
-    keys = SessionKeys(master, warm)
+    keys = SessionKeys(masters, warm)
     bodies = Bodies(warm, cold, keys, cache_bytes_max=settings.body_cache_bytes_max)
     thaw = Thaw(bodies, warm)
 
@@ -147,20 +150,20 @@ def build_core(
     new_pid = participants.new_id
     new_session_id = _names("ses_", 16, random_bytes)
     new_ids = (new_session_id, _names("call_", 12, random_bytes))
-    calls = build_calls(ledger, reads, warm, keys, quotas, tenants, master.derived_id_key, *new_ids)
+    calls = build_calls(ledger, reads, warm, keys, quotas, tenants, masters.lasting.derived_id, *new_ids)
     rooms = Rooms(ledger, warm, livekit, settings.rooms, calls=calls, new_pid=new_pid, heard=heard)
     services = build_services(warm, ledger, outside, settings.services, policy.client_seconds, new_pid, rooms.ready)
     works = every_work(moving, sealer, offloader, archiver, eraser, participants, services.seating, calls, rooms)
     rules = settings.services.rules
-    sessions = Sessions(ledger, reads, warm, keys, eraser, quotas, master.derived_id_key, new_session_id, rules)
+    sessions = Sessions(ledger, reads, warm, keys, eraser, quotas, masters.lasting.derived_id, new_session_id, rules)
     cap = HourlyCap(settings.timed_moves_percent_max, clock)
     worker = Worker(warm, ledger, works, tenants, cap, heard, sweep_seconds=settings.sweep_seconds)
     nudge.tell = worker.nudge
     return Core(
         sessions=sessions, ledger=ledger, reads=reads, bodies=bodies, keys=keys, worker=worker, works=works,
         archiver=archiver, attachments=Attachments(moving, keys), tenants=tenants, quotas=quotas,
-        requests=Requests(warm, policy.keys_keep_seconds), participants=participants, services=services, calls=calls,
-        rooms=rooms,
+        requests=Requests(warm, policy.keys_keep_seconds), participants=participants,
+        checkpoints=Checkpoints(ledger, warm, keys), services=services, calls=calls, rooms=rooms,
     )  # fmt: skip
 
 
@@ -200,6 +203,10 @@ def _names(prefix: str, size: int, random_bytes: Callable[[int], bytes]) -> Call
 def _eraser(
     moving: Moving, lease_seconds: float, new_id: Callable[[], str], sleep: Callable[[float], Awaitable[None]]
 ) -> Eraser:
+    async def forget_beside(key: Key) -> None:
+        await forget_letters(moving.warm, key)
+        await forget_checkpoints(moving.warm, key)
+
     return Eraser(
         moving.ledger,
         moving.warm,
@@ -209,5 +216,5 @@ def _eraser(
         sleep=sleep,
         policy_of=moving.policy_of,
         upload_deadline_seconds=moving.policy.upload_deadline_seconds,
-        forget_beside=lambda key: forget_letters(moving.warm, key),
+        forget_beside=forget_beside,
     )

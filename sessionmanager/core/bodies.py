@@ -11,9 +11,11 @@ import hashlib
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
+from msgspec.structs import replace
+
 from sessionmanager.core.keys.hierarchy import SessionKeys
 from sessionmanager.core.keys.sealing import open_body, pack, seal_body, unpack
-from sessionmanager.errors import DataCorrupt, Erased, NotFound, OutcomeUnknown, RevConflict
+from sessionmanager.errors import Contended, DataCorrupt, Erased, NotFound, OutcomeUnknown, RevConflict
 from sessionmanager.model.codec import sha256, split_lines
 from sessionmanager.model.head import KeyRing, Ref
 from sessionmanager.model.index import Body, decode_node, find_in
@@ -34,6 +36,16 @@ class Put(NamedTuple):
     stored_bytes: int
     key_id: str
 
+    def named_in(self, ref: Ref) -> Ref:
+        """The pointer, which names this copy."""
+        return replace(
+            ref,
+            object=self.object,
+            stored_sha256=self.stored_sha256,
+            stored_bytes=self.stored_bytes,
+            key_id=self.key_id,
+        )
+
 
 def session_prefix(key: Key) -> str:
     """The folder of everything that cold holds of one session. Names say nothing: hashes, tenant first."""
@@ -45,9 +57,7 @@ def session_prefix(key: Key) -> str:
 class Bodies:
     """One a process; shares the tiers with the ledger."""
 
-    def __init__(
-        self, warm: WarmBodies, cold: Cold, keys: SessionKeys, *, cache_bytes_max: int = 64 * 1024 * 1024
-    ) -> None:
+    def __init__(self, warm: WarmBodies, cold: Cold, keys: SessionKeys, *, cache_bytes_max: int) -> None:
         self.warm = warm
         self.cold = cold
         self._keys = keys
@@ -140,7 +150,7 @@ class Bodies:
                     raise
         try:
             same = await self.cold.get(name) == data
-        except NotFound:
-            same = False
+        except NotFound as error:
+            raise Contended from error  # an erasure, or who collects what nobody needs, was there in between
         if not same:
             raise DataCorrupt("an object read back is not what was put")

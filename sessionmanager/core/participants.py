@@ -103,17 +103,22 @@ class Participants:
         Cost: one warm read; one write where less than half the lease is left.
         """
 
-        def renew(stored: Stored, now: Instant) -> Amendment | None:
-            head = stored.head
+        def here(head: Head) -> Participant:
             person = participants.find(head, pid)
             # A token of an earlier stay passes where a copy in hot is from then; it must not keep the later one alive.
             participants.require_present(head, pid, person.epoch if who.pid is None else who.epoch)
-            if stored.placement == "cold" or person.status != "attached":
-                return None
-            return _renewal(head, person, now)
+            return person
+
+        def renew(stored: Stored, now: Instant) -> Amendment | None:
+            if stored.placement == "cold":
+                return None  # a stub names nobody
+            person = here(stored.head)
+            return _renewal(stored.head, person, now) if person.status == "attached" else None
 
         stored = await self._ledger.amend(key, renew)
-        person = participants.find(stored.head, pid) if stored is not None else await self.get(key, pid, latest=True)
+        if stored is None:
+            stored = (await self._reads.view(key, lines=0, latest=True)).stored
+        person = here(stored.head)
         if person.status not in ("disconnected", "joining"):
             return person
 
@@ -230,7 +235,7 @@ class Participants:
     async def _head(self, key: Key, written: Written) -> Head:
         if written.stored is not None and "detail" in written.stored.parts:
             return written.stored.head
-        return (await self._reads.view(key, lines=0, min_version=written.version)).stored.head
+        return (await self._reads.view_after(key, written.version, lines=0)).stored.head
 
 
 def participant_of(answer: bytes) -> str:

@@ -16,7 +16,7 @@ from msgspec import Struct
 from sessionmanager.core.history import History, Lines, Moved, Range
 from sessionmanager.core.ledger import Ledger, counted_from
 from sessionmanager.core.moves.rehydrate import Thaw
-from sessionmanager.errors import Contended, DataCorrupt, Erased, MinVersionAhead, TierUnavailable
+from sessionmanager.errors import Contended, DataCorrupt, Erased, MinVersionAhead, OutcomeUnknown, TierUnavailable
 from sessionmanager.model import instants
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.entry import StoredEntry, peek_entry
@@ -100,6 +100,17 @@ class Reads:
                 raise
             age = max(0, self._now_ms() - instants.to_ms(copy.as_of)) // 1000
             return View(copy.stored, tail, "hot", age)
+
+    async def view_after(self, key: Key, version: int, *, lines: int) -> View:
+        """The session as it is since a commit that stands.
+
+        Raises OutcomeUnknown where it cannot be read: the commit is not to be told as refused, and a repeat with the
+        same key gets the answer.
+        """
+        try:
+            return await self.view(key, lines=lines, min_version=version)
+        except (TierUnavailable, Contended) as error:
+            raise OutcomeUnknown("the write stands, but the session cannot be read back now") from error
 
     async def head(self, key: Key) -> tuple[Stored, tuple[StoredEntry, ...] | None]:
         """The newest head with all its parts, and the tail where it is archived. Linearizable."""

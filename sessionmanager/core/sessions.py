@@ -20,7 +20,7 @@ from sessionmanager.core.moves.erase import ERASURES, RECORD_KIND, Eraser, Erasi
 from sessionmanager.core.reads import Reads, View
 from sessionmanager.core.rooms.rooms import asked_at_creation
 from sessionmanager.core.tenancy.quotas import QuotaJudge
-from sessionmanager.errors import Contended, IllegalTransition, NotFound, OutcomeUnknown, QuotaExceeded, TierUnavailable
+from sessionmanager.errors import IllegalTransition, NotFound, QuotaExceeded
 from sessionmanager.model import decide
 from sessionmanager.model.calls.addresses import searched
 from sessionmanager.model.calls.legs import is_live
@@ -246,15 +246,8 @@ class Sessions:
         return Resumed(written, await self.view_after(key, written, lines=lines))
 
     async def view_after(self, key: Key, written: Written, *, lines: int = 0) -> View:
-        """The session as it is since a commit that stands.
-
-        Raises OutcomeUnknown where it cannot be read: the commit is not to be told as refused, and a repeat with the
-        same key gets the answer.
-        """
-        try:
-            return await self.reads.view(key, lines=lines, min_version=written.version)
-        except (TierUnavailable, Contended) as error:
-            raise OutcomeUnknown("the write stands, but the session cannot be read back now") from error
+        """The session as it is since a commit that stands; see `Reads.view_after`."""
+        return await self.reads.view_after(key, written.version, lines=lines)
 
     async def archive(self, key: Key, who: Who, request: RequestKey | None = None) -> Written:
         """Ask for the body to move to cold now; the worker does it. Answers where it is; one in cold already is fine.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from sessionmanager.errors import DataCorrupt
 from sessionmanager.model.codec import join_lines, sha256
@@ -28,9 +29,14 @@ def segment(lines: Sequence[StoredEntry], body_id: str) -> Body:
     assert lines, "a segment is not empty"
     assert lines[-1].seq - lines[0].seq + 1 == len(lines), "a segment is contiguous"
     canonical = join_lines(line.data for line in lines)
-    first, last = decode_entry(lines[0].data), decode_entry(lines[-1].data)
     types = sorted({type_family(peek_entry(line.data).type) for line in lines})
-    ref = Ref(
+    return Body(replace(reference(lines, body_id, canonical), types=tuple(types)), canonical)
+
+
+def reference(lines: Sequence[StoredEntry], body_id: str, canonical: bytes) -> Ref:
+    """What points to a body that holds these lines, whatever else it holds. Cost: the first and last are decoded."""
+    first, last = decode_entry(lines[0].data), decode_entry(lines[-1].data)
+    return Ref(
         id=body_id,
         level=0,
         first_seq=first.seq,
@@ -41,9 +47,7 @@ def segment(lines: Sequence[StoredEntry], body_id: str) -> Body:
         last_at=last.recorded_at,
         bytes=len(canonical),
         sha256=sha256(canonical),
-        types=tuple(types),
     )
-    return Body(ref, canonical)
 
 
 def node(refs: Sequence[Ref], body_id: str) -> Body:

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import structlog
 
+from sessionmanager.waits.pause import pause
+
 AGAIN_SECONDS: Final = 1.0
 """Between the end of a work that should not have ended and its next beginning."""
 
@@ -35,11 +37,7 @@ async def keep(work: Work, stop: asyncio.Event, *, again_seconds: float = AGAIN_
             if stop.is_set():
                 return
             log.error("background.failed", work=_name(work), error="ended")
-        try:
-            async with asyncio.timeout(again_seconds):
-                await stop.wait()
-        except TimeoutError:
-            continue
+        await pause(stop, again_seconds)
 
 
 def _name(work: Work) -> str:

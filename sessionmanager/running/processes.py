@@ -16,11 +16,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import structlog
+
+from sessionmanager.waits.pause import pause
 
 SLOT_NAME: Final = "_SESSIONMANAGER_SLOT"
 SOCKET_NAME: Final = "_SESSIONMANAGER_SOCKET"
@@ -108,7 +109,7 @@ class _Supervisor:
 
     async def _keep(self, slot: int) -> None:
         """Keep one slot filled until everything stops."""
-        pause = PAUSE_SECONDS
+        seconds = PAUSE_SECONDS
         while not self._stop.is_set():
             began = time.monotonic()
             code = await self._live(slot)
@@ -119,9 +120,9 @@ class _Supervisor:
                 self._code = code or 1
                 self._stop.set()
                 return
-            pause = PAUSE_SECONDS if time.monotonic() - began >= STEADY_SECONDS else min(2 * pause, PAUSE_SECONDS_MAX)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), pause)
+            steady = time.monotonic() - began >= STEADY_SECONDS
+            seconds = PAUSE_SECONDS if steady else min(2 * seconds, PAUSE_SECONDS_MAX)
+            await pause(self._stop, seconds)
 
     async def _live(self, slot: int) -> int:
         """The whole life of one process; its exit code."""

@@ -6,9 +6,10 @@ import asyncio
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import uvicorn
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp
 
 BACKLOG: Final = 1024
@@ -29,7 +30,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http="h11",  # the one of its parsers that bounds headers
-                ws=ws,
+                ws="none" if ws == "none" else _sockets(),
                 ws_max_size=FRAME_BYTES_MAX,
                 ws_ping_interval=PING_SECONDS,
                 ws_ping_timeout=PING_SECONDS,
@@ -56,6 +57,45 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Generator[None]:
         """None."""
         yield
+
+
+class BodyRefused(Exception):
+    """status: 413 it is too large, 408 it did not come in time, 400 it broke off."""
+
+    def __init__(self, status: Literal[400, 408, 413]) -> None:
+        super().__init__(status)
+        self.status: Final = status
+
+
+async def read_body(request: Request, *, bytes_max: int, seconds: float) -> bytes:
+    """The whole body. Raises BodyRefused."""
+    taken = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            async for piece in request.stream():
+                taken += piece
+                if len(taken) > bytes_max:
+                    raise BodyRefused(413)
+    except TimeoutError:
+        raise BodyRefused(408) from None
+    except ClientDisconnect:
+        raise BodyRefused(400) from None
+    return bytes(taken)
+
+
+def _sockets() -> type[asyncio.Protocol]:
+    """What speaks WebSockets, imported only where somebody does."""
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+    class Answered(WebSocketsSansIOProtocol):
+        """uvicorn 0.54 logs an error after each denial that was sent whole, as if no answer had been given."""
+
+        async def send(self, message: Any) -> None:
+            await super().send(message)
+            if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+                self.handshake_complete = True
+
+    return Answered
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -37,12 +37,12 @@ class Registration:
         config: ServiceConfig,
         endpoint: str,
         load: Callable[[], float],
-        anew: asyncio.Event | None = None,
+        anew: asyncio.Event,
     ) -> None:
         self._config = config
         self._endpoint = endpoint
         self._load = load
-        self._anew = anew or asyncio.Event()
+        self._anew = anew
         self._rng = random.Random()
         self._retrier = Retrier(ONE_TRY, self._rng)
         self._caller = client.caller.with_retrier(self._retrier)

@@ -48,10 +48,6 @@ class Service:
         self._serving = serving
         self._registering = registering
 
-    @property
-    def is_registered(self) -> bool:
-        return self._registration.registered.is_set()
-
     async def wait_registered(self) -> None:
         """Until the manager knows it."""
         await self._registration.registered.wait()

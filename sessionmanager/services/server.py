@@ -8,12 +8,13 @@ from typing import Final
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from sessionmanager import __version__
+from sessionmanager.running.small_server import BodyRefused, read_body
 from sessionmanager.services.config import ServiceConfig
 from sessionmanager.services.models import HealthResponse, HealthStatus, JoinRequest, JoinResponse
 from sessionmanager.services.registration import Registration
@@ -21,6 +22,7 @@ from sessionmanager.services.sessions import NotLetIn, Sessions
 
 BODY_BYTES_MAX: Final = 64 * 1024
 BODY_SECONDS: Final = 5.0
+BODY_REFUSALS: Final = {413: "too-large", 408: "timed-out", 400: "malformed"}
 RETRY_AFTER_SECONDS: Final = "5"
 _requests: Final = msgspec.json.Decoder(JoinRequest)
 
@@ -104,18 +106,10 @@ async def _body(request: Request) -> bytes:
     """The whole body. Raises NotLetIn."""
     if "content-encoding" in request.headers:
         raise NotLetIn(415, "compressed")
-    taken = bytearray()
     try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for piece in request.stream():
-                taken += piece
-                if len(taken) > BODY_BYTES_MAX:
-                    raise NotLetIn(413, "too-large")
-    except TimeoutError:
-        raise NotLetIn(408, "timed-out") from None
-    except ClientDisconnect:
-        raise NotLetIn(400, "malformed") from None
-    return bytes(taken)
+        return await read_body(request, bytes_max=BODY_BYTES_MAX, seconds=BODY_SECONDS)
+    except BodyRefused as refused:
+        raise NotLetIn(refused.status, BODY_REFUSALS[refused.status]) from None
 
 
 def _json(status: int, body: JoinResponse | HealthResponse) -> Response:

@@ -120,6 +120,8 @@ class StoringSettings:
         unit="seconds", low=5, high=3600,
     )  # fmt: skip
     master_key_file: Path | None = setting(
-        None, "path", "master_key_file", "File with the key that wraps all others; made only with embedded tiers.",
+        None, "path", "master_key_file",
+        "File with the key that wraps all others, or up to four, one a line, that to go over to first; made only with "
+        "embedded tiers.",
         default_note="in DATA_DIR, with three embedded tiers",
     )  # fmt: skip

@@ -13,9 +13,9 @@ from asyncio import Future, Task
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
-from sessionmanager.deadline import Late, in_time, remaining
 from sessionmanager.errors import OutcomeUnknown, RevConflict, SessionManagerError, TierUnavailable
 from sessionmanager.tiers.breaker import Breaker, BreakerState, CircuitOpen, Status
+from sessionmanager.waits.deadline import Late, in_time, remaining
 from sessionmanager.words import TierName
 
 T = TypeVar("T")

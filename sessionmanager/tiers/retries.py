@@ -16,9 +16,9 @@ from typing import Any, Final, TypeVar
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from tenacity.wait import wait_random_exponential
 
-from sessionmanager.deadline import remaining
 from sessionmanager.errors import TierUnavailable
 from sessionmanager.tiers.guard import Guard, NoAnswer, NotAsked
+from sessionmanager.waits.deadline import remaining
 
 T = TypeVar("T")
 Call = Callable[[], Coroutine[Any, Any, T]]

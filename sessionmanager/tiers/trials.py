@@ -17,6 +17,7 @@ from sessionmanager.model import instants
 from sessionmanager.model.roles import ALL_TENANTS
 from sessionmanager.tiers.guard import Guard
 from sessionmanager.tiers.guarded import GuardedCold, GuardedHot, GuardedWarm
+from sessionmanager.waits.pause import pause
 from sessionmanager.words import Key
 
 LOOK_SECONDS: Final = 1.0
@@ -51,11 +52,7 @@ class Trials:
     async def _follow(self, tier: Trial, stop: asyncio.Event) -> None:
         while not stop.is_set():
             await self.turn(tier)
-            try:
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await stop.wait()
-            except TimeoutError:
-                pass
+            await pause(stop, LOOK_SECONDS)
 
     async def turn(self, tier: Trial) -> None:
         """What is due now. The guard hears how it ended; there is nobody else to tell. Bounded by its deadlines."""

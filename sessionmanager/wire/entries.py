@@ -85,31 +85,31 @@ def family(entry_type: str) -> str | None:
     return entry_type if entry_type in ENTRY_MEMBERS else None
 
 
-def check_entries(entries: tuple[EntryDraft, ...], limits: Limits, at: str = "entries") -> Iterator[FieldError]:
+def check_entries(entries: tuple[EntryDraft, ...], limits: Limits) -> Iterator[FieldError]:
     """Every broken rule of a batch. Cost: a few hundred nanoseconds an entry."""
     if len(entries) > limits.append_entries_max:
-        yield FieldError(pointer(at), f"at most {limits.append_entries_max} entries")
+        yield FieldError(pointer("entries"), f"at most {limits.append_entries_max} entries")
     for i, entry in enumerate(entries):
         name = family(entry.type)
         if name is None:
             known = ", ".join(ENTRY_MEMBERS)
-            yield FieldError(pointer(at, i, "type"), f"not an entry type that clients append; allowed: {known}")
+            yield FieldError(pointer("entries", i, "type"), f"not an entry type that clients append; allowed: {known}")
             continue
         given = frozenset(compress(_FREE, map(is_not, _free(entry), repeat(UNSET))))
         required, allowed = _MEMBERS[name]
         if not required <= given <= allowed:
             for member in ENTRY_MEMBERS[name].required:
                 if member not in given:
-                    yield FieldError(pointer(at, i, member), "required")
+                    yield FieldError(pointer("entries", i, member), "required")
             for member in _FREE:
                 if member in given and member not in allowed:
-                    yield FieldError(pointer(at, i, member), f"not a member of {name}")
+                    yield FieldError(pointer("entries", i, member), f"not a member of {name}")
         if entry.at is not UNSET and not is_time(entry.at):
-            yield FieldError(pointer(at, i, "at"), NOT_A_TIME)
+            yield FieldError(pointer("entries", i, "at"), NOT_A_TIME)
         if name == "summary" and _backwards(entry):
-            yield FieldError(pointer(at, i, "to_seq"), "not before from_seq")
+            yield FieldError(pointer("entries", i, "to_seq"), "not before from_seq")
         if len(_size(entry)) > limits.entry_bytes_max:
-            yield FieldError(pointer(at, i), f"over {limits.entry_bytes_max} bytes")
+            yield FieldError(pointer("entries", i), f"over {limits.entry_bytes_max} bytes")
 
 
 def _backwards(entry: EntryDraft) -> bool:

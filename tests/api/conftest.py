@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.bad_input import a_target, unharmed
 from tests.support.server import Caller, Served, served
 
 
@@ -20,3 +21,17 @@ def service() -> Iterator[Served]:
 def admin(service: Served) -> Caller:
     """May do everything."""
     return service.admin
+
+
+@pytest.fixture(scope="module")
+def narrow() -> Iterator[Served]:
+    """A service with narrow bounds, and one session that nothing may change."""
+    with a_target() as running:
+        yield running
+
+
+@pytest.fixture
+def unchanged(narrow: Served) -> Iterator[None]:
+    """Whatever a test asks of `narrow`: its session is as it was."""
+    with unharmed(narrow):
+        yield

@@ -23,7 +23,8 @@ OTHER = b"another-secret-of-more-than-32-bytes-Zq"
 
 
 def verifier(clock: Clock | None = None, **changes: Any) -> Verifier:
-    return Verifier(**({"secrets": [SECRET], "clock": clock or Clock()} | changes))
+    settings: dict[str, Any] = {"secrets": [SECRET], "algorithms": ["HS256"], "clock": clock or Clock()}
+    return Verifier(**(settings | changes))
 
 
 class NoKeys:

@@ -12,22 +12,11 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.bad_input import BODY_MAX, OBJECTS, TARGETS, a_target, refused, send, unharmed
+from tests.support.bad_input import BODY_MAX, OBJECTS, TARGETS, refused, send
 from tests.support.server import Caller, Served, pointers
 
-pytestmark = pytest.mark.contract
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Served]:
-    with a_target() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def unchanged(service: Served) -> Iterator[None]:
-    with unharmed(service):
-        yield
+UNCHANGED = pytest.mark.usefixtures("unchanged")
+pytestmark = [pytest.mark.contract, UNCHANGED]
 
 
 # -- bytes that are no JSON that everybody reads alike
@@ -84,8 +73,8 @@ BROKEN: Final[dict[str, bytes]] = {
 
 @pytest.mark.parametrize("what", BROKEN)
 @pytest.mark.parametrize("route", TARGETS)
-def test_what_is_no_strict_json_is_400(service: Served, route: str, what: str) -> None:
-    document = refused(send(service, TARGETS[route], BROKEN[what]), 400)
+def test_what_is_no_strict_json_is_400(narrow: Served, route: str, what: str) -> None:
+    document = refused(send(narrow, TARGETS[route], BROKEN[what]), 400)
     assert document["type"] == "malformed"
     assert len(json.dumps(document)) < 2_000, "an answer does not repeat what was sent"
     assert HUGE[:200] not in json.dumps(document)
@@ -102,8 +91,8 @@ WRONG_KIND: Final[dict[str, bytes]] = {
 
 @pytest.mark.parametrize("what", WRONG_KIND)
 @pytest.mark.parametrize("route", OBJECTS)
-def test_a_body_that_is_no_object_is_422(service: Served, route: str, what: str) -> None:
-    document = refused(send(service, TARGETS[route], WRONG_KIND[what]), 422)
+def test_a_body_that_is_no_object_is_422(narrow: Served, route: str, what: str) -> None:
+    document = refused(send(narrow, TARGETS[route], WRONG_KIND[what]), 422)
     assert pointers(document) == {""}
 
 
@@ -129,9 +118,9 @@ MEDIA: Final[dict[str, dict[str, str]]] = {
 
 @pytest.mark.parametrize("what", MEDIA)
 @pytest.mark.parametrize("route", TARGETS)
-def test_a_body_of_another_kind_is_415(service: Served, route: str, what: str) -> None:
+def test_a_body_of_another_kind_is_415(narrow: Served, route: str, what: str) -> None:
     target = TARGETS[route]
-    document = refused(send(service, target, json.dumps(target.good).encode(), **MEDIA[what]), 415)
+    document = refused(send(narrow, target, json.dumps(target.good).encode(), **MEDIA[what]), 415)
     assert document["type"] == "unsupported-media-type"
 
 
@@ -161,18 +150,18 @@ GREEDY: Final = (
 
 @pytest.mark.parametrize("member", GREEDY)
 @pytest.mark.parametrize("route", OBJECTS)
-def test_a_member_that_is_not_the_callers_is_named(service: Served, route: str, member: str) -> None:
+def test_a_member_that_is_not_the_callers_is_named(narrow: Served, route: str, member: str) -> None:
     target = TARGETS[route]
     body = json.dumps({**target.good, member: {"$gt": ""}}).encode()
-    document = refused(send(service, target, body), 422)
+    document = refused(send(narrow, target, body), 422)
     escaped = member.replace("~", "~0").replace("/", "~1")
     assert {pointer[:100] for pointer in pointers(document)} == {f"/{escaped}"[:100]}
 
 
 @pytest.mark.parametrize("member", GREEDY)
-def test_the_same_within_an_entry(service: Served, member: str) -> None:
+def test_the_same_within_an_entry(narrow: Served, member: str) -> None:
     entry = {"type": "message", "role": "user", "content": "x", member: {"$gt": ""}}
-    document = refused(send(service, TARGETS["append"], json.dumps({"entries": [entry]}).encode()), 422)
+    document = refused(send(narrow, TARGETS["append"], json.dumps({"entries": [entry]}).encode()), 422)
     escaped = member.replace("~", "~0").replace("/", "~1")
     assert {pointer[:100] for pointer in pointers(document)} == {f"/entries/0/{escaped}"[:100]}
 
@@ -197,8 +186,8 @@ TEXTS: Final[dict[str, Any]] = {
 @pytest.mark.parametrize("what", TEXTS)
 @pytest.mark.parametrize("name", ["bot_name", "caller", "callee", "media_format", "bridge_type", "type"])
 @pytest.mark.parametrize("route", ["create", "patch"])
-def test_a_text_that_is_none_is_named(service: Served, route: str, name: str, what: str) -> None:
-    document = refused(send(service, TARGETS[route], json.dumps({name: TEXTS[what]}).encode()), 422)
+def test_a_text_that_is_none_is_named(narrow: Served, route: str, name: str, what: str) -> None:
+    document = refused(send(narrow, TARGETS[route], json.dumps({name: TEXTS[what]}).encode()), 422)
     assert pointers(document) == {f"/{name}"}
 
 
@@ -234,16 +223,16 @@ VALUES: Final[dict[str, tuple[dict[str, Any], str]]] = {
 
 @pytest.mark.parametrize("what", VALUES)
 @pytest.mark.parametrize("route", ["create", "patch", "json patch"])
-def test_a_value_that_does_not_fit_is_named(service: Served, route: str, what: str) -> None:
+def test_a_value_that_does_not_fit_is_named(narrow: Served, route: str, what: str) -> None:
     fields, pointer = VALUES[what]
     body: Any = fields
     if route == "json patch":
         body = [{"op": "add", "path": f"/{name}", "value": value} for name, value in fields.items()]
-    document = refused(send(service, TARGETS[route], json.dumps(body).encode()), 422)
+    document = refused(send(narrow, TARGETS[route], json.dumps(body).encode()), 422)
     assert any(found.startswith(pointer) for found in pointers(document)), document
 
 
-def test_wrong_numbers_and_choices_elsewhere_are_named(service: Served) -> None:
+def test_wrong_numbers_and_choices_elsewhere_are_named(narrow: Served) -> None:
     for route, body, pointer in (
         ("resume", {"entries": -1}, "/entries"),
         ("resume", {"entries": 2**63 - 1}, "/entries"),
@@ -266,7 +255,7 @@ def test_wrong_numbers_and_choices_elsewhere_are_named(service: Served) -> None:
         ("append", {"entries": [{"type": {"$ne": 1}}]}, "/entries/0/type"),
         ("append", {"entries": [{"type": "message", "role": "user", "content": "x" * 17_000}]}, "/entries/0"),
     ):
-        document = refused(send(service, TARGETS[route], json.dumps(body).encode()), 422)
+        document = refused(send(narrow, TARGETS[route], json.dumps(body).encode()), 422)
         assert pointer in pointers(document), (route, body, document)
 
 
@@ -274,14 +263,14 @@ def test_wrong_numbers_and_choices_elsewhere_are_named(service: Served) -> None:
 
 
 @pytest.mark.parametrize("route", TARGETS)
-def test_a_body_over_its_limit_is_413_by_its_length_before_a_byte_is_read(service: Served, route: str) -> None:
+def test_a_body_over_its_limit_is_413_by_its_length_before_a_byte_is_read(narrow: Served, route: str) -> None:
     target = TARGETS[route]
-    answer = send(service, target, b"", content_length=str(BODY_MAX + 1))
+    answer = send(narrow, target, b"", content_length=str(BODY_MAX + 1))
     assert refused(answer, 413)["limit_bytes"] == BODY_MAX
 
 
 @pytest.mark.parametrize("route", TARGETS)
-def test_a_body_over_its_limit_is_413_by_count_and_the_rest_is_not_read(service: Served, route: str) -> None:
+def test_a_body_over_its_limit_is_413_by_count_and_the_rest_is_not_read(narrow: Served, route: str) -> None:
     target = TARGETS[route]
     taken = 0
 
@@ -291,9 +280,9 @@ def test_a_body_over_its_limit_is_413_by_count_and_the_rest_is_not_read(service:
             taken += 1
             yield b" " * 10_000
 
-    token = f"Bearer {service.admin.token}".encode()
+    token = f"Bearer {narrow.admin.token}".encode()
     headers = [(b"authorization", token), (b"content-type", target.media.encode()), (b"transfer-encoding", b"chunked")]
-    answer = service.raw(target.method, target.path.encode(), headers=headers, chunks=chunks())
+    answer = narrow.raw(target.method, target.path.encode(), headers=headers, chunks=chunks())
     assert refused(answer, 413)["limit_bytes"] == BODY_MAX
     assert taken <= BODY_MAX // 10_000 + 1
 
@@ -301,13 +290,13 @@ def test_a_body_over_its_limit_is_413_by_count_and_the_rest_is_not_read(service:
 # -- the end
 
 
-def test_after_all_of_it_the_service_is_well(service: Served, admin_of_another: Caller) -> None:
-    assert service.nobody().get("/health").json()["status"] == "ok"
+def test_after_all_of_it_the_service_is_well(narrow: Served, admin_of_another: Caller) -> None:
+    assert narrow.nobody().get("/health").json()["status"] == "ok"
     admin_of_another.create("fine")
     admin_of_another.say("fine", "hello")
     assert admin_of_another.read("fine")["version"] == 2
 
 
 @pytest.fixture
-def admin_of_another(service: Served) -> Caller:
-    return service.caller(tenant="another")
+def admin_of_another(narrow: Served) -> Caller:
+    return narrow.caller(tenant="another")

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
 
-from tests.support.bad_input import TARGETS, a_target, refused, send, unharmed
+from tests.support.bad_input import TARGETS, refused, send
 from tests.support.server import Served, pointers
 
-pytestmark = pytest.mark.contract
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Served]:
-    with a_target() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def unchanged(service: Served) -> Iterator[None]:
-    with unharmed(service):
-        yield
+UNCHANGED = pytest.mark.usefixtures("unchanged")
+pytestmark = [pytest.mark.contract, UNCHANGED]
 
 
 # -- JSON patch
@@ -98,10 +86,10 @@ TRICKS: Final[dict[str, tuple[Any, str]]] = {
 
 @pytest.mark.parametrize("what", TRICKS)
 def test_a_json_patch_that_does_not_apply_is_refused_by_its_operation_and_nothing_of_it_stands(
-    service: Served, what: str
+    narrow: Served, what: str
 ) -> None:
     operations, pointer = TRICKS[what]
-    document = refused(send(service, TARGETS["json patch"], json.dumps(operations).encode()), 422)
+    document = refused(send(narrow, TARGETS["json patch"], json.dumps(operations).encode()), 422)
     assert document["type"] == "invalid"
     if pointer:
         assert any(found.startswith(pointer) for found in pointers(document)), document
@@ -109,9 +97,9 @@ def test_a_json_patch_that_does_not_apply_is_refused_by_its_operation_and_nothin
 
 
 def test_a_json_patch_of_a_thousand_operations_on_a_large_context_does_not_hold_the_service_up(
-    service: Served,
+    narrow: Served,
 ) -> None:
-    admin = service.caller(tenant="patched")
+    admin = narrow.caller(tenant="patched")
     admin.create("large", context={"deep": [[] for _ in range(5_000)], "to": {}})
     patches = {
         "tests": [{"op": "test", "path": "/context/deep/0", "value": []}] * 1_000,

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import quote
 
 import pytest
 
-from tests.support.bad_input import ONE, TARGETS, a_target, refused, send, unharmed
+from tests.support.bad_input import ONE, TARGETS, refused, send
 from tests.support.server import TENANT, Served, pointers
 
-pytestmark = pytest.mark.contract
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Served]:
-    with a_target() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def unchanged(service: Served) -> Iterator[None]:
-    with unharmed(service):
-        yield
+UNCHANGED = pytest.mark.usefixtures("unchanged")
+pytestmark = [pytest.mark.contract, UNCHANGED]
 
 
 # -- ids
@@ -56,23 +44,23 @@ IDS: Final[dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("what", [*IDS, "nothing", "a number", "null", "a list"])
-def test_an_id_that_is_none_cannot_be_chosen(service: Served, what: str) -> None:
+def test_an_id_that_is_none_cannot_be_chosen(narrow: Served, what: str) -> None:
     value = {**IDS, "nothing": "", "a number": 5, "null": None, "a list": ["a"]}[what]
-    document = refused(send(service, TARGETS["create"], json.dumps({"id": value}).encode()), 422)
+    document = refused(send(narrow, TARGETS["create"], json.dumps({"id": value}).encode()), 422)
     assert pointers(document) == {"/id"}
 
 
 @pytest.mark.parametrize("what", IDS)
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PATCH"])
-def test_an_id_that_is_none_leads_nowhere(service: Served, method: str, what: str) -> None:
+def test_an_id_that_is_none_leads_nowhere(narrow: Served, method: str, what: str) -> None:
     path = f"/sessions/{quote(IDS[what], safe='')}"
-    token = f"Bearer {service.admin.token}".encode()
-    document = refused(service.raw(method, path.encode(), headers=[(b"authorization", token)]), 400, 404)
+    token = f"Bearer {narrow.admin.token}".encode()
+    document = refused(narrow.raw(method, path.encode(), headers=[(b"authorization", token)]), 400, 404)
     assert pointers(document) <= {"path/id"}
 
 
-def test_other_names_in_paths_are_held_to_a_form_as_well(service: Served) -> None:
-    token = [(b"authorization", f"Bearer {service.admin.token}".encode())]
+def test_other_names_in_paths_are_held_to_a_form_as_well(narrow: Served) -> None:
+    token = [(b"authorization", f"Bearer {narrow.admin.token}".encode())]
     for path, pointer in (
         ("/erasures/%24where", "path/erasure_id"),
         ("/tokens/a%20b", "path/jti"),
@@ -80,9 +68,9 @@ def test_other_names_in_paths_are_held_to_a_form_as_well(service: Served) -> Non
         (f"/sessions/one/attachments/{'x' * 129}", "path/name"),
     ):
         method = b"DELETE" if path.startswith("/tokens") else b"GET"
-        answer = service.raw(method.decode(), path.encode(), headers=token)
+        answer = narrow.raw(method.decode(), path.encode(), headers=token)
         assert pointers(refused(answer, 400)) == {pointer}
-    assert refused(service.raw("GET", b"/sessions/" + b"x" * 5_000, headers=token), 400, 404)
+    assert refused(narrow.raw("GET", b"/sessions/" + b"x" * 5_000, headers=token), 400, 404)
 
 
 # -- parameters
@@ -140,28 +128,28 @@ PARAMETERS: Final[dict[str, tuple[tuple[str, ...], str, str]]] = {
 
 
 @pytest.mark.parametrize("what", PARAMETERS)
-def test_a_wrong_parameter_is_named(service: Served, what: str) -> None:
+def test_a_wrong_parameter_is_named(narrow: Served, what: str) -> None:
     paths, query, name = PARAMETERS[what]
-    token = [(b"authorization", f"Bearer {service.admin.token}".encode())]
+    token = [(b"authorization", f"Bearer {narrow.admin.token}".encode())]
     for path in paths:
-        answer = service.raw("GET", path.encode(), headers=token, query=query.encode())
+        answer = narrow.raw("GET", path.encode(), headers=token, query=query.encode())
         assert pointers(refused(answer, 400)) == {f"query/{name}"}, path
 
 
-def test_a_parameter_on_a_write_that_takes_none_is_named(service: Served) -> None:
-    token = f"Bearer {service.admin.token}".encode()
+def test_a_parameter_on_a_write_that_takes_none_is_named(narrow: Served) -> None:
+    token = f"Bearer {narrow.admin.token}".encode()
     for route, target in TARGETS.items():
         headers = [(b"authorization", token), (b"content-type", target.media.encode()), (b"if-match", b"*")]
         body = json.dumps(target.good).encode()
         headers.append((b"content-length", b"%d" % len(body)))
-        answer = service.raw(target.method, target.path.encode(), headers=headers, chunks=[body], query=b"dry_run=1")
+        answer = narrow.raw(target.method, target.path.encode(), headers=headers, chunks=[body], query=b"dry_run=1")
         assert pointers(refused(answer, 400)) == {"query/dry_run"}, route
 
 
-def test_too_many_or_too_long_parameters_are_refused(service: Served) -> None:
-    token = [(b"authorization", f"Bearer {service.admin.token}".encode())]
+def test_too_many_or_too_long_parameters_are_refused(narrow: Served) -> None:
+    token = [(b"authorization", f"Bearer {narrow.admin.token}".encode())]
     for query in (b"&".join(b"metadata.k%d=1" % i for i in range(2_000)), b"label=" + b"x" * 100_000):
-        refused(service.raw("GET", b"/sessions", headers=token, query=query), 400)
+        refused(narrow.raw("GET", b"/sessions", headers=token, query=query), 400)
 
 
 # -- headers
@@ -194,28 +182,28 @@ HEADERS: Final[dict[str, tuple[str, str, str]]] = {
 
 
 @pytest.mark.parametrize("what", HEADERS)
-def test_a_wrong_header_is_named(service: Served, what: str) -> None:
+def test_a_wrong_header_is_named(narrow: Served, what: str) -> None:
     method, name, value = HEADERS[what]
     headers = {
-        "authorization": f"Bearer {service.admin.token}".encode(),
+        "authorization": f"Bearer {narrow.admin.token}".encode(),
         "content-type": b"application/json",
         "content-length": b"15",
         "if-match": b"*",
         name.lower(): value.encode(),
     }
     pairs = [(key.encode(), data) for key, data in headers.items()]
-    answer = service.raw(method, ONE.encode(), headers=pairs, chunks=[b'{"caller":"me"}'])
+    answer = narrow.raw(method, ONE.encode(), headers=pairs, chunks=[b'{"caller":"me"}'])
     assert pointers(refused(answer, 400)) == {f"header/{name}"}
 
 
 @pytest.mark.parametrize("name", ["If-Match", "Idempotency-Key", "Content-Type", "Content-Length", "Min-Version"])
-def test_a_header_that_two_readers_could_read_differently_is_refused(service: Served, name: str) -> None:
+def test_a_header_that_two_readers_could_read_differently_is_refused(narrow: Served, name: str) -> None:
     values = {"If-Match": (b'"v998"', b'"v999"'), "Content-Type": (b"application/json", b"text/plain")}
-    token = f"Bearer {service.admin.token}".encode()
+    token = f"Bearer {narrow.admin.token}".encode()
     pairs = [(b"authorization", token), *((name.lower().encode(), v) for v in values.get(name, (b"1", b"2")))]
-    refused(service.raw("PATCH", ONE.encode(), headers=pairs, chunks=[b"{}"]), 400, 412, 415)
+    refused(narrow.raw("PATCH", ONE.encode(), headers=pairs, chunks=[b"{}"]), 400, 412, 415)
 
 
-def test_a_body_that_is_shorter_or_longer_than_it_says_is_refused(service: Served) -> None:
+def test_a_body_that_is_shorter_or_longer_than_it_says_is_refused(narrow: Served) -> None:
     for length in ("3", "300"):
-        refused(send(service, TARGETS["patch"], b'{"caller":"me"}', content_length=length), 400)
+        refused(send(narrow, TARGETS["patch"], b'{"caller":"me"}', content_length=length), 400)

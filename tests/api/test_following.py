@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from starlette.types import Message
 
-from sessionmanager import deadline
 from sessionmanager.api.live.following import SEND_SECONDS
 from sessionmanager.api.live.sse import ABORT, EventStream, frame
-from sessionmanager.core.feed.parts import Cut, FeedLimits, Reason
+from sessionmanager.core.feed.limits import FeedLimits
+from sessionmanager.core.feed.subscription import FeedEnded, Reason
 from sessionmanager.errors import Contended, Erased, TierUnavailable, Unauthenticated
+from sessionmanager.waits import deadline
 from tests.support.streams import Parser, ServerEvent
 from tests.support.virtual_loop import on_virtual_time
 
@@ -32,7 +33,7 @@ class Script:
 
     def __init__(self) -> None:
         self.items: list[bytes] = []
-        self.cut: Cut | None = None
+        self.cut: FeedEnded | None = None
         self.closed = False
         self._wake = asyncio.Event()
 
@@ -41,7 +42,7 @@ class Script:
         self._wake.set()
 
     def end(self, reason: Reason) -> None:
-        self.cut = Cut(reason)
+        self.cut = FeedEnded(reason)
         self._wake.set()
 
     async def take(self) -> Sequence[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx2
@@ -16,6 +16,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from sessionmanager.api.identity.claims import Refused
 from sessionmanager.api.identity.jwks import Jwks
 from sessionmanager.api.identity.verifier import Verifier
+from sessionmanager.settings_checks import PUBLIC_ALGORITHMS
 from tests.support.forge import AUDIENCE, ISSUER, NOW, Sign, claims, hs, token
 
 pytestmark = pytest.mark.unit
@@ -142,7 +143,9 @@ def test_there_are_as_many_kinds_of_forgery_as_promised() -> None:
     assert len(FORGED_ASYMMETRIC) >= 234
 
 
-def by_jwks(*jwks: dict[str, Any], **changes: Any) -> tuple[Verifier, Jwks, list[httpx2.Request]]:
+def by_jwks(
+    *jwks: dict[str, Any], algorithms: Sequence[str] = PUBLIC_ALGORITHMS
+) -> tuple[Verifier, Jwks, list[httpx2.Request]]:
     asked: list[httpx2.Request] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
@@ -150,7 +153,7 @@ def by_jwks(*jwks: dict[str, Any], **changes: Any) -> tuple[Verifier, Jwks, list
         return httpx2.Response(200, json={"keys": list(jwks)})
 
     keys = Jwks(URL, transport=httpx2.MockTransport(answer), clock=lambda: 0.0)
-    judge = Verifier(keys=keys, issuer=ISSUER, audience=AUDIENCE, clock=lambda: NOW, **changes)
+    judge = Verifier(keys=keys, algorithms=algorithms, issuer=ISSUER, audience=AUDIENCE, clock=lambda: NOW)
     return judge, keys, asked
 
 
@@ -183,4 +186,4 @@ def test_a_public_key_cannot_be_configured_as_a_secret(name: str) -> None:
     if name.endswith("base64"):
         return  # not told from a secret; as one it verifies nothing that a key pair signed
     with pytest.raises(ValueError, match="token secret"):
-        Verifier(secrets=[public_texts()[name]])
+        Verifier(secrets=[public_texts()[name]], algorithms=["HS256"])

@@ -43,6 +43,7 @@ CONTROLS = {
 def verifier(**changes: Any) -> Verifier:
     settings: dict[str, Any] = {
         "secrets": [SECRET],
+        "algorithms": ["HS256"],
         "issuer": ISSUER,
         "audience": AUDIENCE,
         "clock": lambda: NOW,

@@ -21,6 +21,8 @@ WRITES: Final = ("POST", "PUT", "PATCH", "DELETE")
 NO_KEY: Final = {
     "POST /sessions/{id}/participants/{pid}/heartbeat": "renews a lease: the same again is the same",
     "POST /sessions/{id}/participants/{pid}/token": "a credential, minted anew each time",
+    "PUT /sessions/{id}/participants/{pid}/checkpoint": "the same again of the same holder is the same",
+    "POST /sessions/{id}/participants/{pid}/checkpoint/take": "whoever holds it is given it again",
     "POST /sessions/{id}/signals": "never stored",
     "POST /sessions/{id}/room/sync": "holds the room against the session: done twice, nothing is left to do",
     "POST /livekit/webhook": "a hint to look at the room",

@@ -18,6 +18,7 @@ from sessionmanager.api.identity import jwks
 from sessionmanager.api.identity.claims import Refused
 from sessionmanager.api.identity.jwks import FetchFailed, Jwks, read_keys
 from sessionmanager.api.identity.verifier import Verifier
+from sessionmanager.settings_checks import PUBLIC_ALGORITHMS
 from tests.support.forge import NOW, token
 
 pytestmark = pytest.mark.unit
@@ -53,7 +54,7 @@ class Provider:
         self.arrived: asyncio.Queue[httpx2.Request] = asyncio.Queue()
         self.gate: asyncio.Event | None = None
         self.jwks = Jwks(URL, transport=httpx2.MockTransport(self.answer), clock=lambda: self.now)
-        self.verifier = Verifier(keys=self.jwks, clock=lambda: NOW)
+        self.verifier = Verifier(keys=self.jwks, algorithms=PUBLIC_ALGORITHMS, clock=lambda: NOW)
 
     async def answer(self, request: httpx2.Request) -> httpx2.Response:
         self.asked.append(request)

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import structlog
 from structlog.testing import capture_logs
 
 from sessionmanager import errors as e
@@ -48,16 +47,17 @@ ONE_OF_EACH: tuple[e.SessionManagerError, ...] = (
     e.Full("64 participants"),
     e.FloorTaken("par_1", 7, 12.5),
     e.FloorLost(7),
+    e.CheckpointTaken(),
     e.JoinTimeout("call-1", ["asr"]),
 )
 STATUS_OF_TYPE = {
     "malformed": 400, "unauthenticated": 401, "forbidden": 403, "not-found": 404, "method-not-allowed": 405,
     "already-exists": 409, "illegal-transition": 409, "not-resumable": 409, "quota-exceeded": 409, "legal-hold": 409,
-    "full": 409, "floor-taken": 409, "floor-lost": 409, "in-progress": 409, "join-timeout": 504,
-    "erased": 410, "version-conflict": 412, "min-version-ahead": 412, "too-large": 413, "unsupported-media-type": 415,
-    "invalid": 422, "key-reused": 422, "precondition-required": 428, "rate-limited": 429, "data-corrupt": 500,
-    "upstream-failed": 502, "tier-unavailable": 503, "contended": 503, "draining": 503, "outcome-unknown": 503,
-    "overloaded": 503,
+    "full": 409, "floor-taken": 409, "floor-lost": 409, "checkpoint-taken": 409, "in-progress": 409,
+    "join-timeout": 504, "erased": 410, "version-conflict": 412, "min-version-ahead": 412, "too-large": 413,
+    "unsupported-media-type": 415, "invalid": 422, "key-reused": 422, "precondition-required": 428, "rate-limited": 429,
+    "data-corrupt": 500, "upstream-failed": 502, "tier-unavailable": 503, "contended": 503, "draining": 503,
+    "outcome-unknown": 503, "overloaded": 503,
 }  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def test_what_nobody_expected_answers_500_and_is_logged_without_what_was_said() 
             except ValueError as cause:
                 raise KeyError(SECRET) from cause
         except KeyError as error:
-            reply = problem(error, path="/x", request_id="r-9", logger=structlog.get_logger())
+            reply = problem(error, path="/x", request_id="r-9")
     assert reply.status_code == 500
     document = msgspec.json.decode(reply.body)
     assert (document["type"], document["request_id"], document["remedy"]) == ("internal", "r-9", "none")
@@ -134,14 +134,14 @@ def test_what_nobody_expected_answers_500_and_is_logged_without_what_was_said() 
 
 def test_the_detail_of_our_own_fault_is_in_the_log_only() -> None:
     with capture_logs() as lines:
-        reply = problem(e.DataCorrupt("segment s-7"), path="/x", request_id="r", logger=structlog.get_logger())
+        reply = problem(e.DataCorrupt("segment s-7"), path="/x", request_id="r")
     assert b"s-7" not in reply.body
     assert lines[0]["detail"] == "segment s-7"
 
 
 def test_a_callers_error_is_not_logged() -> None:
     with capture_logs() as lines:
-        problem(e.NotFound(), path="/x", request_id="r", logger=structlog.get_logger())
+        problem(e.NotFound(), path="/x", request_id="r")
     assert lines == []
 
 

@@ -11,7 +11,6 @@ from structlog.typing import EventDict
 from sessionmanager.api import app
 from sessionmanager.api.app import RequestLog
 from sessionmanager.api.exchange import Exchange
-from sessionmanager.api.limits import DEFAULT_PACE
 from sessionmanager.wire.common import DEFAULT_LIMITS
 
 pytestmark = pytest.mark.unit
@@ -27,7 +26,7 @@ def a_request(tenant: str = "acme") -> Exchange:
     async def receive() -> Any: ...
 
     scope: dict[str, Any] = {"type": "http", "method": "GET", "path": f"/sessions/{SESSION}", "headers": []}
-    exchange = Exchange(scope, receive, DEFAULT_LIMITS, DEFAULT_PACE)
+    exchange = Exchange(scope, receive, DEFAULT_LIMITS)
     exchange.route, exchange.params, exchange.request_id = cast("Any", Route), {"id": SESSION}, "r-1"
     exchange.tenant = tenant
     return exchange

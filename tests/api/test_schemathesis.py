@@ -22,7 +22,7 @@ from tests.support.table import unbound_table
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES: Final = {"quick": 3, "full": 300}
+EXAMPLES: Final = {"quick": 3, "full": 100}
 """How many requests of each kind every operation gets."""
 STREAM: Final = "text/event-stream"
 OPERATIONS: Final = [

@@ -72,7 +72,7 @@ class GroupCommit:
 
 def application(bare: Bare, writes: GroupCommit) -> Starlette:
     """The three endpoints."""
-    verifier = Verifier(secrets=[bare.secret.encode()])
+    verifier = Verifier(secrets=[bare.secret.encode()], algorithms=["HS256"])
     read, resumed, receipt = bare.read.encode(), bare.resume.encode(), bare.receipt.encode()
 
     async def check(request: Request) -> bool:

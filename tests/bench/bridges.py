@@ -19,7 +19,16 @@ from sessionmanager.bridges.carrier import Arrival, Noticed, Piece, Token
 from sessionmanager.bridges.media.formats import RAW_LPCM16, RAW_LPCM16_24, RAW_MULAW, MediaFormat
 from sessionmanager.bridges.options import BridgeOptions
 from sessionmanager.bridges.realtime.connection import RealtimeModel
-from sessionmanager.bridges.upstream import Connection, Identity, Model, ModelEvent, Setup, Skipped, Sound
+from sessionmanager.bridges.upstream import (
+    Connection,
+    Identity,
+    Model,
+    ModelEvent,
+    Setup,
+    Skipped,
+    Sound,
+    SpeechStarted,
+)
 from sessionmanager.client import AsyncClient
 from sessionmanager.simulate.realtime.server import SimulatedModel, open_model
 from tests.bench import reattach
@@ -106,6 +115,7 @@ async def _rows(plan: Plan, server: Server) -> list[Row]:
             *await _frames(plan, client, RAW_LPCM16, RAW_LPCM16_24),
         ]
         found.append(await _calls(plan, client))
+        found += [await _kept(plan, client, RAW_MULAW), await _kept(plan, client, RAW_LPCM16_24)]
         async with open_model() as model:
             lengths = (10, 100) if plan.quick else (10, 1_000, 100_000)
             found += [await _resume(plan, client, model, lines) for lines in lengths]
@@ -113,8 +123,9 @@ async def _rows(plan: Plan, server: Server) -> list[Row]:
 
 
 @asynccontextmanager
-async def _bridge(client: AsyncClient, model: Model) -> AsyncGenerator[Bridge]:
-    async with open_bridge(client, model, options=BridgeOptions(note_seconds=1.0)) as bridge:
+async def _bridge(client: AsyncClient, model: Model, checkpoint_seconds: float = 1.0) -> AsyncGenerator[Bridge]:
+    options = BridgeOptions(note_seconds=1.0, checkpoint_seconds=checkpoint_seconds)
+    async with open_bridge(client, model, options=options) as bridge:
         yield bridge
 
 
@@ -179,6 +190,33 @@ async def _calls(plan: Plan, client: AsyncClient) -> Row:
     await asyncio.gather(*(one(n) for n in range(calls)))
     spent = time.process_time() - began
     return row("bridges: calls a core carries, both sides speaking", seconds * calls / max(spent, 1e-6), "calls")
+
+
+async def _kept(plan: Plan, client: AsyncClient, media: MediaFormat) -> Row:
+    """Callers who speak on and on: what it costs this process to give the service what they say, once a second."""
+    seconds, calls = (0.5, 2) if plan.quick else (10.0, CALLS)
+
+    async def speak(name: str, checkpoint_seconds: float) -> None:
+        model, frame = NoModel(media), media.size_of(FRAME_MS) * b"\x01"
+        async with (
+            _bridge(client, model, checkpoint_seconds) as bridge,
+            bridge.take(_arrival(name), NoLine(media)) as call,
+        ):
+            await model.told.put(SpeechStarted("turn"))
+            until = time.perf_counter() + seconds
+            while time.perf_counter() < until:
+                await call.hear(frame)
+                await asyncio.sleep(FRAME_MS / 1000)
+
+    async def spent(every: float) -> float:
+        began = time.process_time()
+        await asyncio.gather(*(speak(f"kept-{media.rate}-{every}-{n}", every) for n in range(calls)))
+        return time.process_time() - began
+
+    without = await spent(0.0)
+    more = (await spent(min(1.0, seconds / 2)) - without) / seconds / calls
+    name = f"bridges: processor for a second of speech that is kept, turns of {seconds:g} s, {media.name}"
+    return row(name, more * 1e3, "ms")
 
 
 async def _has_items(model: SimulatedModel) -> None:

@@ -1,25 +1,28 @@
 """A bridge process is killed (`kill -9`) at five moments of a call: the call goes on at another process.
 
-What dies with a process is what it alone knew: the sound of a half sentence, which the caller says again, and up
-to `note_seconds` of how far the bot had come, which is said twice rather than left out.
+What dies with a process is what it alone knew: the last moments of a half sentence (`checkpoint_seconds`), and up to
+`note_seconds` of how far the bot had come, which is said twice rather than left out.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from sessionmanager.simulate.audiocodes.phone import VaicCall, dial
 from sessionmanager.simulate.calling.script import HangUp, Hold, Listen, Say
+from sessionmanager.simulate.realtime.behaviour import Behaviour
 from tests.bridges.carriers import VAIC, play
 from tests.bridges.conftest import CameBack
 from tests.bridges.plug_functions import FOLDER
-from tests.bridges.replicas import Balanced, balanced
-from tests.bridges.rig import ANSWER, BALANCE, GREETING, Rig, rig, until
+from tests.bridges.replicas import Balanced, Replica, balanced
+from tests.bridges.rig import ANSWER, BALANCE, GREETING, Rig, eventually, rig, until
 from tests.support.left_out import FULL
 
 pytestmark = pytest.mark.fault
@@ -27,6 +30,10 @@ pytestmark = pytest.mark.fault
 THANKS = "Thank you."
 WELCOME = "You are welcome."
 ID = "call-1"
+HALF, REST = "What is my", " balance?"
+SLOW_SPEAKER_MS = 12_000
+"""A turn is not over before so much silence, three seconds on this line: within it the process is killed."""
+KEPT = re.compile(r'sessionmanager_bridge_checkpoints_total\{outcome="kept"\} ([0-9.]+)')
 
 
 @pytest.fixture
@@ -38,10 +45,23 @@ async def calls() -> AsyncIterator[Rig]:
 @asynccontextmanager
 async def called(calls: Rig, folder: Path) -> AsyncGenerator[tuple[VaicCall, Balanced]]:
     """A call that the first of two processes has answered and greeted."""
-    async with balanced(calls, 2, {FOLDER: str(folder)}) as bridges, dial(bridges.url, VAIC, ID) as phone:
+    environ = {FOLDER: str(folder), "BRIDGE_CHECKPOINT_SECONDS": "0.1"}
+    async with balanced(calls, 2, environ) as bridges, dial(bridges.url, VAIC, ID) as phone:
         assert await play(phone, Listen()) == [("bot", GREETING)]
         await calls.wait_said(ID, [("assistant", GREETING)])
         yield phone, bridges
+
+
+async def kept(bridge: Replica) -> None:
+    """Wait until the service has what the caller has said by now."""
+    async with httpx2.AsyncClient() as http:
+
+        async def count() -> float:
+            page = (await http.get(f"http://127.0.0.1:{bridge.port}/metrics")).text
+            return sum(float(value) for value in KEPT.findall(page))
+
+        before = await count()
+        await eventually(count, lambda now: now >= before + 2)
 
 
 @FULL
@@ -57,19 +77,21 @@ async def test_killed_before_the_call_is_accepted(calls: Rig, tmp_path: Path) ->
         await calls.wait_said(ID, [("assistant", GREETING), ("user", THANKS), ("assistant", WELCOME)])
 
 
-@FULL
-async def test_killed_while_the_user_speaks(calls: Rig, tmp_path: Path, came_back: CameBack) -> None:
+async def test_killed_while_the_user_speaks_the_next_model_hears_the_beginning_too(
+    calls: Rig, tmp_path: Path, came_back: CameBack
+) -> None:
+    calls.model.behaviour = Behaviour(silence_ms=SLOW_SPEAKER_MS)
     async with called(calls, tmp_path) as (phone, bridges):
-        half = asyncio.create_task(phone.say("What is my"))
-        await asyncio.sleep(0.05)
+        await phone.say(HALF)
+        await until(lambda: calls.model.connections[0].hears == HALF)
+        await kept(bridges.replicas[0])
         bridges.replicas[0].kill()
         await came_back(phone)
-        half.cancel()
-        await play(phone, Say(THANKS), Listen(), HangUp())
-        said = await calls.said(ID)
-        assert said[0] == ("assistant", GREETING)
-        assert said.count(("assistant", GREETING)) == 1
-        assert said[-1][0] == "assistant"
+        assert await play(phone, Say(REST), Listen(), HangUp()) == [("caller", REST), ("bot", ANSWER)]
+        said = [("assistant", GREETING), ("user", BALANCE), ("assistant", ANSWER)]
+        await calls.wait_said(ID, said)
+        heard = [(one.who, one.text) for one in calls.model.connections[-1].items.heard]
+        assert heard == said, "one turn at the model, of both pieces"
 
 
 async def test_killed_while_the_bot_speaks(calls: Rig, tmp_path: Path, came_back: CameBack) -> None:

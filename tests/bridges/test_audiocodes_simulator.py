@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
+from sessionmanager.bridges.caller.listening import keyed
 from sessionmanager.bridges.media.formats import FORMATS
 from sessionmanager.bridges.media.wav import header
 from sessionmanager.simulate.audiocodes.phone import VaicOptions, dial
@@ -20,6 +21,7 @@ from sessionmanager.simulate.audiocodes.rules import Rules
 from sessionmanager.simulate.calling.caller import Caller, GaveUp, Refused, Told
 from sessionmanager.simulate.calling.ear import ear_for_sound
 from sessionmanager.simulate.calling.script import Drop, HangUp, Listen, Press, Say, read_recording, steps_of
+from sessionmanager.simulate.realtime.script import Ask, Heard, Turn, read_script, script_of
 from sessionmanager.simulate.speech import speech
 from tests.bridges.serving import serving
 from tests.support.house import ROOT
@@ -186,6 +188,16 @@ def test_a_recording_is_a_callers_script() -> None:
     assert any(isinstance(step, Press) and len(step.digits) > 1 for step in recording.steps)
 
 
+def test_keys_are_pressed_once_the_bot_has_asked_for_them_and_the_model_knows_its_answer() -> None:
+    path = ROOT / "docs" / "examples" / "recorded-call.json"
+    steps = read_recording(path, 1).steps
+    assert [type(step) for step in steps] == [Listen, Say, Listen, Press, Listen, HangUp]
+    keys = "".join(step.digits for step in steps if isinstance(step, Press))
+    said = [Heard("user", "Yes, hello."), Heard("assistant", "I am sorry."), Heard("user", keyed(keys))]
+    assert next(step for step in read_script(path).next(said) if isinstance(step, Ask)).name == "find_customer"
+    assert script_of([{"type": "custom.dtmf", "data": {}}]).turns == (Turn(None, ()),)
+
+
 def test_who_was_cut_off_in_a_recording_is_spoken_over() -> None:
     def message(role: str, **more: Any) -> dict[str, Any]:
         return {"type": "message", "role": role, "content": "a", **more}
@@ -224,11 +236,12 @@ class Deaf:
     def __init__(self) -> None:
         self.over = asyncio.Event()
         self.ear = ear_for_sound(FORMATS["raw/mulaw"])
+        self.resumes = 2
 
 
 @on_virtual_time
 async def test_a_caller_who_hears_nothing_gives_up() -> None:
     told: list[Told] = []
-    with pytest.raises(GaveUp, match="Listen: nothing came within 60 s"):
+    with pytest.raises(GaveUp, match="Listen: nothing came within 60 s, the line came back 2 times"):
         await Caller(Deaf(), told.append).play([Listen(), Drop()])  # pyright: ignore[reportArgumentType]
     assert told == []

@@ -7,8 +7,10 @@ import pytest
 from sessionmanager.bridges.base.leg import reason_word
 from sessionmanager.bridges.base.playback import MARK_SECONDS, Playback, Utterance
 from sessionmanager.bridges.caller.backlog import BACKLOG_MS, BEFORE_MS, UNSURE_MS, Backlog
+from sessionmanager.bridges.caller.compact import COMPACT_MS, Compact
+from sessionmanager.bridges.caller.left import CONTENT_TYPE, Left, unpacked
 from sessionmanager.bridges.functions import BadArguments, Function, Functions, arguments_of
-from sessionmanager.bridges.media.formats import RAW_LPCM16, RAW_MULAW
+from sessionmanager.bridges.media.formats import RAW_LPCM16, RAW_LPCM16_24, RAW_MULAW
 from sessionmanager.bridges.voice_activity import Energy, VoiceState
 from sessionmanager.simulate.speech import duration_ms, silence, speech, words_in
 
@@ -173,3 +175,44 @@ def test_simulated_speech_can_be_read_again_also_a_part_of_it(media: object) -> 
     assert words_in(silence(media, 100) + sound + silence(media, 300), media) == text  # type: ignore[arg-type]
     assert round(media.duration_ms(len(sound))) == pytest.approx(duration_ms(text), abs=2)  # type: ignore[attr-defined]
     assert text.startswith(words_in(sound[: len(sound) // 4], media).rstrip("\ufffd"))  # type: ignore[arg-type]
+
+
+async def test_what_is_unsaid_is_told_in_few_bytes_and_each_second_is_converted_once() -> None:
+    backlog = Backlog(RAW_LPCM16_24)
+    backlog.take()
+    compact = Compact(backlog)
+    backlog.hear(speech("before ", RAW_LPCM16_24))
+    backlog.started("one")
+    for text in ("what ", "is my ", "balance"):
+        backlog.hear(speech(text, RAW_LPCM16_24))
+        sound = await compact.sound()
+    assert words_in(sound, compact.media) == "before what is my balance"
+    assert len(sound) == RAW_MULAW.size_of(duration_ms("before what is my balance"))
+    backlog.stopped("one")
+    backlog.hear(speech("and then", RAW_LPCM16_24))
+    backlog.started("two")
+    backlog.words_came("one")
+    assert words_in(await compact.sound(), compact.media) == "and then"
+    backlog.words_came("two")
+    assert await compact.sound() == b""
+
+
+async def test_of_what_is_unsaid_the_newest_half_minute_is_told() -> None:
+    backlog = Backlog(RAW_MULAW)
+    for second in range(40):
+        backlog.hear(bytes((second,)) * SECOND)
+    compact = Compact(backlog)
+    assert await compact.sound() == b"".join(bytes((second,)) * SECOND for second in range(10, 40))
+    backlog.hear(b"z" * SECOND)
+    assert (await compact.sound()).endswith(b"z" * SECOND)
+    assert len(await compact.sound()) == RAW_MULAW.size_of(COMPACT_MS)
+
+
+def test_what_is_left_to_the_next_process_comes_back_and_what_is_none_of_it_is_nothing() -> None:
+    left = Left(by="me", words=[{"id": "b1", "content": "a\nb"}], sound=b"\n\x00sound", media=RAW_MULAW, is_speech=True)
+    assert unpacked(left.packed(), CONTENT_TYPE) == left
+    for data in (b"", b"\n", b"{}\n", b"\xff\n", left.packed().replace(b"raw/mulaw", b"raw/other"), b"[" * 100_000):
+        assert unpacked(data, CONTENT_TYPE) is None
+    nameless = Left(by="me", words=[{"content": "a"}], sound=b"", media=RAW_MULAW, is_speech=False)
+    assert unpacked(nameless.packed(), CONTENT_TYPE) is None
+    assert unpacked(left.packed(), "audio/basic") is None

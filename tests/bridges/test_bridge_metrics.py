@@ -16,7 +16,7 @@ from sessionmanager.bridges.audiocodes.app import IS_A_BOT, make_app
 from sessionmanager.bridges.bridge import Bridge
 from sessionmanager.bridges.carrier import OverReason
 from sessionmanager.bridges.doors.metrics import with_metrics
-from sessionmanager.bridges.metrics import BridgeMetrics, Connected, HalfOutcome, Towards
+from sessionmanager.bridges.metrics import BridgeMetrics, CheckpointOutcome, Connected, HalfOutcome, Towards
 from sessionmanager.errors import NotFound
 from tests.bridges.rig import GREETING, Rig, machine, phoning, rig, until
 from tests.bridges.sham_bridge import ShamBridge
@@ -48,7 +48,9 @@ def test_the_table_has_every_word_that_the_code_counts_by() -> None:
     assert sets["reason"] == get_args(OverReason)
     assert sets["kind"] == get_args(Connected)
     assert sets["towards"] == get_args(Towards)
-    assert get_args(HalfOutcome) in [values for row in telemetry.BRIDGE_METRICS for _, values in row.labels]
+    every = [values for row in telemetry.BRIDGE_METRICS for _, values in row.labels]
+    assert get_args(HalfOutcome) in every
+    assert get_args(CheckpointOutcome) in every
 
 
 async def test_a_call_is_counted_from_its_arrival_to_its_end(calls: Rig) -> None:

@@ -1,5 +1,6 @@
 """A caller who is cut off in mid-sentence with the carrier's socket says the rest alone: what was said before and after
-is one turn at the next model, once. Where nobody here has the sound, the words stand in the log."""
+is one turn at the next model, once. Where nobody has the sound, the words stand in the log. `test_kept_sentences.py`
+has what another process does with what the service keeps."""
 
 from __future__ import annotations
 
@@ -242,11 +243,11 @@ async def test_what_a_caller_was_saying_who_hangs_up_is_not_kept(calls: Rig) -> 
         assert len(bridge.parts.halves) == 0
 
 
-# -- elsewhere: who has no sound of it reads the words
+# -- elsewhere, where the service keeps no sound: who has none reads the words
 
 
 async def test_who_is_cut_off_and_comes_back_elsewhere_has_said_half_a_sentence_there(calls: Rig) -> None:
-    async with calls.bridge(return_seconds=0.0) as one, calls.bridge() as two:
+    async with calls.bridge(return_seconds=0.0, checkpoint_seconds=0.0) as one, calls.bridge() as two:
         async with phoning(one) as (phone, _):
             await half_said(phone)
             phone.drop()
@@ -274,7 +275,7 @@ async def test_speech_that_the_bridge_had_not_been_told_of_is_written_down_too(c
 async def test_words_that_come_after_another_bridge_has_the_call_are_told_its_model_and_not_answered(
     calls: Rig,
 ) -> None:
-    async with calls.bridge(return_seconds=0.0) as one, calls.bridge() as two:
+    async with calls.bridge(return_seconds=0.0, checkpoint_seconds=0.0) as one, calls.bridge() as two:
         async with phoning(one) as (phone, _):
             await half_said(phone)
             phone.drop()
@@ -297,7 +298,7 @@ async def test_a_bridge_that_stops_writes_down_what_its_callers_were_saying(call
 @FULL
 async def test_what_nobody_comes_back_for_is_forgotten(calls: Rig) -> None:
     calls.model.behaviour = Behaviour(transcribes=False)
-    async with calls.bridge(half_seconds=0.3) as bridge:
+    async with calls.bridge(half_seconds=0.3, checkpoint_seconds=0.0) as bridge:
         async with phoning(bridge) as (phone, _):
             await half_said(phone)
             phone.drop()

@@ -52,6 +52,11 @@ class Bench(NamedTuple):
             return []
         return [one.identity for one in found.participants if one.kind == api.ParticipantInfo.Kind.AGENT]
 
+    async def room_sid(self) -> str | None:
+        """Of the room that has the session's name now; each one that LiveKit makes has another."""
+        found = await self.livekit.room.list_rooms(api.ListRoomsRequest(names=[self.room]))
+        return found.rooms[0].sid if found.rooms else None
+
     async def until_agents(self, count: int) -> None:
         async def look() -> bool:
             return len(await self.agents()) == count
@@ -171,21 +176,23 @@ async def test_who_comes_back_in_time_finds_the_agent_and_after_that_the_room_is
 ) -> None:
     """The time is kept with the room: no process of an agent's is needed for it."""
     async with (
-        opened(tmp_path, departure_seconds=5) as bench,
+        opened(tmp_path, departure_seconds=10) as bench,
         dispatching(bench) as dispatcher,
         worker(bench, "The agent"),
     ):
         async with visit(bench):
             await bench.until_said("assistant", "The agent speaks.")
         assert await bench.agents() == ["support-bot"]
+        first = await bench.room_sid()
         async with visit(bench) as room:
             await ask(room, "Me again.")
             await bench.until_said("assistant", "The agent speaks.", times=2)
         assert dispatcher.asked == 1
+        assert await bench.room_sid() == first
 
         async def closed() -> bool:
-            found = await bench.livekit.room.list_rooms(api.ListRoomsRequest(names=[bench.room]))
-            return not found.rooms
+            # Not whether there is none: the service opens one anew as soon as it looks.
+            return await bench.room_sid() != first
 
         await until(closed, "the end of the room")
 

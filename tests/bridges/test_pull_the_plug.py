@@ -352,7 +352,8 @@ async def test_bridge_while_it_greets_the_greeting_is_gone_on_with(calls: Rig) -
 
 @FULL
 async def test_bridge_while_the_caller_speaks_the_next_one_listens(calls: Rig) -> None:
-    async with machine(calls) as one, calls.bridge() as two, phoning(one.bridge) as (phone, _):
+    """Where the service has no sound, the caller says it again; see `test_kept_sentences.py` for the other case."""
+    async with machine(calls, checkpoint_seconds=0.0) as one, calls.bridge() as two, phoning(one.bridge) as (phone, _):
         await phone.hears(GREETING)
         await calls.wait_said("call-1", [("assistant", GREETING)])
         await phone.sound("What is my ")

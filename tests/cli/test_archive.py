@@ -20,7 +20,6 @@ from sessionmanager.cli import archive as command
 from sessionmanager.cli.output import CONFLICT, DENIED, OK, USAGE
 from sessionmanager.client.client import PlainClient
 from sessionmanager.model.states import TRANSITIONS
-from sessionmanager.settings import rows
 from sessionmanager.words import STATUSES
 from tests.cli.runner import Ran, run
 from tests.support.process import Process, serving
@@ -28,13 +27,6 @@ from tests.support.process import Process, serving
 pytestmark = pytest.mark.contract
 
 WAIT_SECONDS = 30.0
-
-
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for row in rows().values():
-        for variable in row.env_names:
-            monkeypatch.delenv(variable, raising=False)
 
 
 @pytest.fixture(scope="module")

@@ -31,15 +31,6 @@ HEAVY = frozenset(
 )
 
 
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name, row in rows().items():
-        for variable in (*row.env_names, "SESSIONMANAGER_CONFIG", "SESSIONMANAGER_URL", "SESSIONMANAGER_TOKEN"):
-            monkeypatch.delenv(variable, raising=False)
-        assert name
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture
 def wired(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     """What `serve` and `worker` hand to the wiring."""

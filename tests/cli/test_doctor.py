@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from sessionmanager import logs
 from sessionmanager.cli import doctor as command
 from sessionmanager.cli.output import FAILURE, OK, USAGE
+from sessionmanager.core.keys.master import MasterKeys
+from sessionmanager.core.keys.standing import admit
 from sessionmanager.model import finding
-from sessionmanager.settings import rows
 from sessionmanager.tiers.cold import directory_doctor
 from sessionmanager.tiers.cold.s3_doctor import diagnose as diagnose_s3
 from sessionmanager.tiers.warm import sqlite_doctor
@@ -33,13 +33,8 @@ pytestmark = pytest.mark.server
 
 
 @pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for row in rows().values():
-        for variable in row.env_names:
-            monkeypatch.delenv(variable, raising=False)
-    monkeypatch.chdir(tmp_path)
+def _key(plain_environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MASTER_KEY_FILE", str(tmp_path / "key"))
-    logs.configure("error", "json")  # what making the data has to say is no part of what the command says
 
 
 @pytest.fixture
@@ -98,7 +93,7 @@ def test_a_master_key_that_is_not_the_one_of_the_data_or_is_not_there_is_told(
 ) -> None:
     async def made() -> None:
         async with open_world(folder) as world:
-            await world.process().keys.check_master()
+            await admit(world.tiers.warm, MasterKeys(bytes(range(32))))
 
     folder.mkdir(mode=0o700)
     asyncio.run(made())

@@ -11,11 +11,9 @@ from typing import Any
 
 import pytest
 
-from sessionmanager import logs
 from sessionmanager.cli.output import OK, UNAVAILABLE
 from sessionmanager.core.assembly import Core
 from sessionmanager.errors import Erased
-from sessionmanager.settings import rows
 from sessionmanager.settings_checks import SettingsInvalid
 from sessionmanager.settings_loader import load_settings
 from sessionmanager.wiring import open_service
@@ -28,25 +26,6 @@ pytestmark = pytest.mark.contract
 
 KEPT, ERASED, LATER = (Key("acme", name) for name in ("kept", "erased", "later"))
 Work = Callable[[World, Core], Awaitable[Any]]
-
-
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for row in rows().values():
-        for variable in row.env_names:
-            monkeypatch.delenv(variable, raising=False)
-    monkeypatch.chdir(tmp_path)
-    logs.configure("error", "json")
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    key = folder / "master-key"
-    key.write_text(bytes(range(32)).hex())
-    key.chmod(0o600)
-    return folder
 
 
 def during(folder: Path, work: Work) -> Any:

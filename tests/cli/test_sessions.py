@@ -14,7 +14,6 @@ import pytest
 from sessionmanager.cli import output, reading
 from sessionmanager.cli.sessions import entry_line
 from sessionmanager.local_secret import signing_secret
-from sessionmanager.settings import rows
 from sessionmanager.settings_loader import load_settings
 from tests.cli.fake_service import Answer, FakeService, entry, running
 from tests.cli.runner import run
@@ -23,12 +22,8 @@ pytestmark = pytest.mark.contract
 
 
 @pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for row in rows().values():
-        for variable in row.env_names:
-            monkeypatch.delenv(variable, raising=False)
+def _token(plain_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SESSIONMANAGER_TOKEN", "t0ken")
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -116,6 +111,15 @@ def test_without_url_and_token_the_local_service_is_asked_with_a_token_made_for_
     signing_secret(load_settings(environ={}), make=True)
     assert run(capfd, "sessions", "list").code == 0
     assert service.seen[0][1]["authorization"].count(".") == 2
+
+
+def test_an_api_key_may_stand_where_a_token_does(
+    capfd: pytest.CaptureFixture[str], service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SESSIONMANAGER_TOKEN", "smk_0123")
+    assert run(capfd, "sessions", "list").code == 0
+    headers = service.seen[0][1]
+    assert (headers["x-api-key"], headers.get("authorization")) == ("smk_0123", None)
 
 
 def test_export_is_the_head_and_then_every_entry_once(capfd: pytest.CaptureFixture[str], service: FakeService) -> None:

@@ -16,13 +16,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from sessionmanager import logs
 from sessionmanager.cli import verify as command
 from sessionmanager.cli.output import DAMAGED, INTERRUPTED, NOT_FOUND, OK, UNAVAILABLE, USAGE
 from sessionmanager.core.assembly import Core
+from sessionmanager.core.keys.master import MasterKeys
+from sessionmanager.core.keys.standing import admit
 from sessionmanager.core.verify import MEANS
 from sessionmanager.model.codec import frame, unframe
-from sessionmanager.settings import rows
 from sessionmanager.words import Key
 from tests.cli.runner import Ran, run
 from tests.support import scenes
@@ -32,25 +32,6 @@ pytestmark = pytest.mark.contract
 
 KEY = Key("acme", "call-1")
 Prepare = Callable[[Core, Key], Awaitable[object]]
-
-
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for row in rows().values():
-        for variable in row.env_names:
-            monkeypatch.delenv(variable, raising=False)
-    monkeypatch.chdir(tmp_path)
-    logs.configure("error", "json")  # what making the data has to say is no part of what the command says
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    key = folder / "master-key"
-    key.write_text(bytes(range(32)).hex())
-    key.chmod(0o600)
-    return folder
 
 
 def build(folder: Path, *made: tuple[Key, Prepare]) -> None:
@@ -325,7 +306,7 @@ def test_another_master_key_is_refused_before_everything_looks_damaged(
         async with open_world(folder) as world:
             core = world.process()
             await scenes.archived(core, KEY)
-            await core.keys.check_master()
+            await admit(world.tiers.warm, MasterKeys(bytes(range(32))))
 
     asyncio.run(whole())
     assert look(capfd, folder)[0].code == OK

@@ -9,13 +9,14 @@ import pytest
 
 from sessionmanager import errors
 from sessionmanager.client import AsyncClient, Client, Entry, message
+from sessionmanager.words import API_KEY_PREFIX
 from tests.client.scripted import Script, answer
 from tests.support.live import live
 
 pytestmark = pytest.mark.contract
 
 PATIENCE_SECONDS = 60.0
-HEALTH = {"status": "ok", "version": "1", "uptime_seconds": 1.0, "tiers": {}}
+HEALTH: dict[str, Any] = {"status": "ok", "version": "1", "uptime_seconds": 1.0, "tiers": {}}
 
 
 async def test_a_key_goes_in_its_own_header_and_a_token_as_bearer() -> None:
@@ -25,6 +26,14 @@ async def test_a_key_goes_in_its_own_header_and_a_token_as_bearer() -> None:
         await client.with_token("a-token").call("GET", "/health")
     sent = [(seen.headers.get("x-api-key"), seen.headers.get("authorization")) for seen in script.seen]
     assert sent == [("the-key", None), (None, "Bearer a-token")]
+
+
+async def test_a_key_is_known_where_a_token_stands_as_in_the_environment_of_a_bridge() -> None:
+    script = Script(answer(HEALTH))
+    async with AsyncClient("http://service", f"{API_KEY_PREFIX}0123", transport=script) as client:
+        await client.call("GET", "/health")
+    assert script.seen[0].headers["x-api-key"] == f"{API_KEY_PREFIX}0123"
+    assert "authorization" not in script.seen[0].headers
 
 
 @pytest.mark.parametrize("kind", [AsyncClient, Client])

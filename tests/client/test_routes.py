@@ -40,6 +40,7 @@ ARGUMENTS: Final[Mapping[str, tuple[Any, ...]]] = {
     "POST /sessions/{id}/entries": ("a/b", [{"type": "message"}]),
     "PUT /sessions/{id}/attachments/{name}": ("a/b", "n/m", b"x"),
     "POST /sessions/{id}/signals": ("a/b", "typing"),
+    "PUT /sessions/{id}/participants/{pid}/checkpoint": ("a/b", "a/b", b"x"),
     "POST /services": ("a", "https://a"),
     "POST /api-keys": ("a", ["viewer"]),
     "POST /webhooks": ("https://a",),
@@ -53,6 +54,8 @@ ARGUMENTS: Final[Mapping[str, tuple[Any, ...]]] = {
 NAMED: Final[Mapping[str, Mapping[str, Any]]] = {
     "PATCH /sessions/{id}": {"version": 3},
     "POST /sessions/{id}/participants": {"kind": "agent", "identity": "bot"},
+    "PUT /sessions/{id}/participants/{pid}/checkpoint": {"holder": "process-1"},
+    "POST /sessions/{id}/participants/{pid}/checkpoint/take": {"holder": "process-1"},
 }
 RETURNS_PART: Final = {
     "GET /sessions/{id}/participants": (ParticipantPage, tuple[Participant, ...]),

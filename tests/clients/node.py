@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from tests.services.state import State, required
 from tests.support.house import ROOT
 
 SCRIPT: Final = ROOT / "scripts" / "typescript"
+LOCK: Final = ROOT / "build" / "typescript.lock"
 NO_NODE: Final = 3
 NO_PACKAGES: Final = 4
 SECONDS_MAX: Final = 600
@@ -27,15 +29,18 @@ BROWSER_SECONDS: Final = 300.0
 
 def typescript(*arguments: str, more: Mapping[str, str] | None = None) -> str:
     """What `scripts/typescript` says. more: environment beside this process's own. Fails the test where it fails."""
-    done = subprocess.run(
-        [SCRIPT, *arguments],
-        env={**os.environ, **(more or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=SECONDS_MAX,
-        check=False,
-    )
+    LOCK.parent.mkdir(exist_ok=True)
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # all that run tests beside us share one copy, and its packages
+        done = subprocess.run(
+            [SCRIPT, *arguments],
+            env={**os.environ, **(more or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=SECONDS_MAX,
+            check=False,
+        )
     if done.returncode == NO_NODE:
         _missing("needs node: Node >= 20.19 with npm")
     if done.returncode == NO_PACKAGES:

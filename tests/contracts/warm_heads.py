@@ -224,6 +224,12 @@ class WarmHeadsContract:
         assert await warm.due(T1, 10) == []
         assert await warm.due(T2, 10) == [KEY]
 
+    async def test_no_answer_is_kept_of_an_erased_session(self, warm: Warm) -> None:
+        await warm.commit(a_change(idempotency=a_key_record()))
+        assert await warm.find_key(KEY, b"scope") == a_key_record()
+        await warm.commit(a_tombstone(rev=1))
+        assert await warm.find_key(KEY, b"scope") is None
+
     async def test_what_was_erased_is_never_created_again(self, warm: Warm) -> None:
         await warm.commit(a_change())
         await warm.commit(a_tombstone(rev=1))

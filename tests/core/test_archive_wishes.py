@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -13,17 +12,11 @@ from sessionmanager.core.bodies import session_prefix
 from sessionmanager.tiers.cold.protocol import Cold
 from sessionmanager.words import Key
 from tests.support.audit import audit
-from tests.support.scenes import ALICE, World, begin, open_world, request, said
+from tests.support.scenes import ALICE, World, begin, request, said
 
 pytestmark = pytest.mark.contract
 
 KEY = Key("acme", "call-1")
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as opened:
-        yield opened
 
 
 class MeddlingCold:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +13,7 @@ from sessionmanager.core.assembly import Core, CoreSettings, build_core
 from sessionmanager.core.calls.export import LAG_SECONDS, export
 from sessionmanager.core.calls.registry import CallAt
 from sessionmanager.core.history import Range
-from sessionmanager.core.keys.hierarchy import MasterKey
+from sessionmanager.core.keys.master import MasterKeys
 from sessionmanager.core.tenancy.tenants import ResumePolicy, ResumeWithin, TenantSettings
 from sessionmanager.errors import AlreadyExists, Erased, NotFound, TierUnavailable
 from sessionmanager.model import instants
@@ -26,17 +24,11 @@ from sessionmanager.tiers.hot.memory import Bounds, MemoryHot
 from sessionmanager.tiers.warm.protocol import CallQuery, ListQuery
 from sessionmanager.words import Gateway, Key
 from tests.support.halt import Halt, Killed
-from tests.support.scenes import ALICE, World, open_world, request, said
+from tests.support.scenes import ALICE, World, request, said
 
 pytestmark = pytest.mark.contract
 
 ANNA = "+12025550123"
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as opened:
-        yield opened
 
 
 def process(world: World, policy: ResumePolicy = "new", halt: Halt | None = None, warm: Any = None) -> Core:
@@ -46,7 +38,7 @@ def process(world: World, policy: ResumePolicy = "new", halt: Halt | None = None
         MemoryHot(Bounds(100, 2**24, 100, 2**16, 3600.0, 10), world.clock),
         warm if halt is None else halt.around(warm),
         world.tiers.cold,
-        MasterKey(bytes(range(32))),
+        MasterKeys(bytes(range(32))),
         CoreSettings(
             policy=Policy(idle_suspend_seconds=0, archive_after_days=0),
             tenant_defaults=TenantSettings(resume_policy=policy),
@@ -108,7 +100,6 @@ async def test_a_process_that_is_killed_at_any_step_leaves_one_call_to_whoever_r
         if known == "session":
             await open_call(healthy, f"before-{step}", caller=f"+4930{step:05d}")
         halted = process(world, "always", halt)
-        await halted.keys.check_master()
         await halted.keys.create(Key("acme", "warm-up"))  # its tenant's key is read before the first call
         halt.arm(step)
         try:

@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from sessionmanager.core.assembly import Core, CoreSettings, build_core
 from sessionmanager.core.calls.registry import CallAt
-from sessionmanager.core.keys.hierarchy import MasterKey
+from sessionmanager.core.keys.master import MasterKeys
 from sessionmanager.core.tenancy.tenants import ResumePolicy, TenantSettings
 from sessionmanager.model.calls.legs import NewCall, Report
 from sessionmanager.tiers.cold.directory import open_directory
@@ -51,7 +51,7 @@ async def test_of_two_replicas_on_one_database_one_makes_each_call_and_its_sessi
             warm = await stack.enter_async_context(open_mongo(url, **OPTIONS))
             hot = await stack.enter_async_context(open_memory("memory://"))
             settings = CoreSettings(tenant_defaults=TenantSettings(resume_policy=policy), hot_lease_seconds=0.0)
-            master = MasterKey(bytes(range(32)))
+            master = MasterKeys(bytes(range(32)))
             cores.append(build_core(hot, warm, cold, master, settings, random_bytes=os.urandom))
         rivals = [open_call(cores[n % 2], f"leg-{n % LEGS}") for n in range(LEGS * RIVALS)]
         random.shuffle(rivals)

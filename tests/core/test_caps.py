@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,14 +12,14 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from sessionmanager.core.assembly import Core, CoreEvents, CoreSettings, build_core
-from sessionmanager.core.keys.hierarchy import MasterKey
+from sessionmanager.core.keys.master import MasterKeys
 from sessionmanager.core.working.caps import EACH_HOUR_MIN, HELD_SECONDS_MAX, HOUR_SECONDS, HourlyCap
 from sessionmanager.errors import TierUnavailable
 from sessionmanager.model.timers import Policy
 from sessionmanager.tiers.hot.memory import Bounds, MemoryHot
 from sessionmanager.words import Key
 from tests.model.test_fold import a_head
-from tests.support.scenes import ALICE, Clock, World, open_world
+from tests.support.scenes import ALICE, Clock, World
 
 pytestmark = pytest.mark.contract
 
@@ -37,19 +35,13 @@ class Heard(CoreEvents):
         self.work[f"{work} {outcome}"] += 1
 
 
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as opened:
-        yield opened
-
-
 def a_core(world: World, heard: Heard, policy: Policy, percent: float = 1.0) -> Core:
     """A process whose hours pass with the world's clock."""
     return build_core(
         MemoryHot(Bounds(100, 2**24, 100, 2**16, 3600.0, 10), world.clock),
         world.tiers.warm,
         world.tiers.cold,
-        MasterKey(bytes(range(32))),
+        MasterKeys(bytes(range(32))),
         CoreSettings(policy=policy, timed_moves_percent_max=percent),
         events=heard,
         random_bytes=random.SystemRandom().randbytes,

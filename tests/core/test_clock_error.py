@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +10,7 @@ import pytest
 from sessionmanager.core.assembly import Core
 from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.words import Key
-from tests.support.scenes import ALICE, World, begin, open_world, said
+from tests.support.scenes import ALICE, World, begin, said
 
 pytestmark = pytest.mark.contract
 
@@ -32,12 +30,6 @@ class OffWarm:
 
     def clock_error(self) -> float:
         return self.error
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as opened:
-        yield opened
 
 
 def process(world: World, error: float) -> tuple[Core, OffWarm]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,17 +10,11 @@ from sessionmanager.core.assembly import Core
 from sessionmanager.errors import TierUnavailable
 from sessionmanager.words import Key
 from tests.support.faulty import Faulty
-from tests.support.scenes import ALICE, GRACE_SECONDS, World, begin, open_world
+from tests.support.scenes import ALICE, GRACE_SECONDS, World, begin
 
 pytestmark = pytest.mark.contract
 
 KEY = Key("acme", "call-1")
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as opened:
-        yield opened
 
 
 def over_faulty_hot(world: World) -> tuple[Core, Faulty]:

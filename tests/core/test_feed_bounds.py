@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sessionmanager.core.feed.parts import Ephemeral, FeedLimits, Line
+from sessionmanager.core.feed.items import Line, Signal
+from sessionmanager.core.feed.limits import FeedLimits
 from sessionmanager.core.feed.signals import SIGNALS_BURST, Signals
 from sessionmanager.errors import NotFound, RateLimited
 from sessionmanager.settings_parts import feed_limits
@@ -96,10 +97,10 @@ async def test_a_signal_reaches_who_follows_now_and_is_kept_nowhere(world: Fed) 
     await until(lambda: world.hot.listening == 1)
     before = await newest(world)
     await world.feeds.signals.send(KEY, b'{"type":"typing"}')
-    assert await source.take(1.0) == [Ephemeral(b'{"type":"typing"}')]
+    assert await source.take(1.0) == [Signal(b'{"type":"typing"}')]
     assert await newest(world) == before
     late = await world.follow(after=0)
-    assert not any(isinstance(item, Ephemeral) for item in await lines(late, before))
+    assert not any(isinstance(item, Signal) for item in await lines(late, before))
 
 
 async def test_signals_that_nobody_takes_are_dropped_and_lines_are_not(world: Fed) -> None:
@@ -112,7 +113,7 @@ async def test_signals_that_nobody_takes_are_dropped_and_lines_are_not(world: Fe
     await talk(world.core, KEY, 1)
     await lines(quick, quick.after + 1)
     got = await source.take(1.0)
-    assert sum(isinstance(item, Ephemeral) for item in got) == 64
+    assert sum(isinstance(item, Signal) for item in got) == 64
     assert [item.seq for item in got if isinstance(item, Line)] == [source.after]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sessionmanager.core.feed.naming import Event
+from sessionmanager.core.feed.events import Event
 from sessionmanager.words import Key
 from tests.support import scenes
 from tests.support.feeds import PATIENCE_SECONDS, Fed, fed, until

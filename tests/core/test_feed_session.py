@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sessionmanager.core.feed.parts import Cut, Line
+from sessionmanager.core.feed.items import Line
+from sessionmanager.core.feed.subscription import FeedEnded
 from sessionmanager.core.history import Range
 from sessionmanager.errors import DataCorrupt, Draining, Erased, NotFound, TierUnavailable
 from sessionmanager.words import Key
@@ -324,7 +325,7 @@ async def test_a_reader_that_stays_behind_is_cut_and_comes_back_without_a_gap(fo
             await talk(world.core, KEY, 1, first=i)
             await lines(quick, begin + 1 + i)
         await asyncio.sleep(0.04)
-        with pytest.raises(Cut, match="slow"):
+        with pytest.raises(FeedEnded, match="slow"):
             while True:
                 got += seqs([item for item in await source.take(0.1) if isinstance(item, Line)])
         source.close()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from sessionmanager.core.feed.naming import Event, Gap, event_of
+from sessionmanager.core.feed.events import Event, Gap, event_of
 from sessionmanager.core.feed.tenant import OVERLAP_SECONDS
 from sessionmanager.core.feed.tenant_subscription import TenantSubscription
 from sessionmanager.errors import DataCorrupt, TierUnavailable

@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sessionmanager.core.keys.files import load_or_make_key_file, make_key_file, read_key_file
+from sessionmanager.core.keys.files import (
+    KEYS_MAX,
+    load_or_make_key_file,
+    make_key_file,
+    read_key_file,
+    read_key_lines,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -46,9 +52,9 @@ def test_a_link_that_leads_nowhere_is_not_followed_when_a_key_is_made(tmp_path: 
 
 
 def test_the_first_start_makes_the_key_and_the_next_ones_read_it(tmp_path: Path) -> None:
-    key, made = load_or_make_key_file(tmp_path / "key")
+    keys, made = load_or_make_key_file(tmp_path / "key")
     assert made
-    assert load_or_make_key_file(tmp_path / "key") == (key, False)
+    assert load_or_make_key_file(tmp_path / "key") == (keys, False)
 
 
 def test_of_two_that_make_it_at_once_both_get_the_one_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,8 +67,8 @@ def test_of_two_that_make_it_at_once_both_get_the_one_key(tmp_path: Path, monkey
         link(source, target)
 
     monkeypatch.setattr(os, "link", rival_first)
-    key, made = load_or_make_key_file(path)
-    assert (key, made) == (read_key_file(path), False)
+    keys, made = load_or_make_key_file(path)
+    assert (keys, made) == ((read_key_file(path),), False)
 
 
 GOOD = hashlib.sha256(b"good").digest()
@@ -114,6 +120,40 @@ def test_a_file_that_holds_no_such_key_is_refused_and_not_repeated(tmp_path: Pat
     with pytest.raises(ValueError, match="32 random bytes") as caught:
         read_key_file(path)
     assert GOOD.hex()[:16] not in str(caught.value)
+
+
+KEYS = tuple(hashlib.sha256(bytes([number])).digest() for number in range(KEYS_MAX + 1))
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_file_may_hold_several_keys_one_a_line_in_their_order(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "key"
+    for count in range(1, KEYS_MAX + 1):
+        path.write_bytes(((end or "\n").join(key.hex() for key in KEYS[:count]) + end).encode())
+        path.chmod(0o440)
+        assert read_key_lines(path) == KEYS[:count]
+    with pytest.raises(ValueError, match="one key"):
+        read_key_file(path)
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ([key.hex() for key in KEYS], "up to 4 lines"),
+        ([KEYS[0].hex(), "", KEYS[1].hex()], "up to 4 lines"),
+        ([KEYS[0].hex(), KEYS[1].hex()[:-1]], "up to 4 lines"),
+        ([KEYS[0].hex(), "ab" * 32], "up to 4 lines"),
+        ([KEYS[0].hex(), KEYS[1].hex(), KEYS[0].hex().upper()], "one of them twice"),
+    ],
+    ids=["too-many", "empty-line", "short-line", "poor-key", "twice"],
+)
+def test_several_keys_of_which_one_is_none_are_refused(tmp_path: Path, lines: list[str], told: str) -> None:
+    path = tmp_path / "key"
+    path.write_text("\n".join(lines))
+    path.chmod(0o600)
+    with pytest.raises(ValueError, match=told) as caught:
+        read_key_lines(path)
+    assert KEYS[0].hex()[:16] not in str(caught.value)
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o602, 0o601, 0o620, 0o666, 0o644, 0o777])

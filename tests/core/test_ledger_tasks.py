@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from sessionmanager.core.assembly import Core, build_core
 from sessionmanager.core.command import Who
-from sessionmanager.core.keys.hierarchy import MasterKey
+from sessionmanager.core.keys.master import MasterKeys
 from sessionmanager.errors import Draining, NotFound, OutcomeUnknown
 from sessionmanager.model.entry import Draft
 from sessionmanager.tiers.cold.directory import open_directory
@@ -51,7 +51,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         cold = await stack.enter_async_context(open_directory((tmp_path / "cold").as_uri()))
         warm: Any = Faulty(await stack.enter_async_context(open_sqlite(f"sqlite:///{tmp_path}/warm.db")))
         hot: Any = Faulty(await stack.enter_async_context(open_memory("memory://")))
-        core = build_core(hot, warm, cold, MasterKey(bytes(32)))
+        core = build_core(hot, warm, cold, MasterKeys(bytes(32)))
         await core.sessions.create(KEY.tenant, KEY.id, {}, SAID, ALICE)
         bench = Bench(core, hot, warm)
         asyncio.get_running_loop().set_exception_handler(lambda _, context: bench.complaints.append(context))

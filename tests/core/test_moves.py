@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -12,35 +11,32 @@ from msgspec.structs import replace
 
 from sessionmanager.core.assembly import Core
 from sessionmanager.core.bodies import session_prefix
+from sessionmanager.core.history import Range
 from sessionmanager.core.tenancy.tenants import TenantSettings
 from sessionmanager.errors import DataCorrupt, Erased, OutcomeUnknown, TierUnavailable
 from sessionmanager.model.timers import OWED_OBJECTS_MAX
 from sessionmanager.tiers.cold.protocol import Cold
 from sessionmanager.words import Key
 from tests.support.audit import Audit, audit, explained
+from tests.support.faulty import Faulty
 from tests.support.scenes import (
     ALICE,
+    BOUND,
     GRACE_SECONDS,
     World,
     archived,
     begin,
     offloaded,
-    open_world,
     request,
     said,
     sealed,
+    talk,
     wished,
 )
 
 pytestmark = pytest.mark.contract
 
 KEY = Key("acme", "call-1")
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as opened:
-        yield opened
 
 
 class SlowCold:
@@ -361,3 +357,29 @@ async def sealed_once_more(world: World) -> None:
     for i in range(4):
         await core.sessions.append(KEY, said(f"more {i}", f"more-{i}"), ALICE)
     assert await core.works["seal"](KEY)
+
+
+# -- sealers that meet
+
+
+async def test_a_sealer_that_was_given_up_takes_nothing_that_another_is_about_to_point_to(world: World) -> None:
+    """Its look at what lies in warm comes late: by then another sealer has written a segment that no head names yet."""
+    late, quick = Faulty(world.tiers.warm), Faulty(world.tiers.warm)
+    slow, other = (world._replace(tiers=world.tiers._replace(warm=warm)).process() for warm in (late, quick))
+    await begin(slow, KEY)
+    await talk(slow, KEY, BOUND)
+    listing = late.hold_before("list_bodies")
+    first = asyncio.create_task(slow.works["seal"](KEY))
+    await listing.reached.wait()
+    world.clock.seconds += GRACE_SECONDS
+    await other.works["finish"](KEY)  # gives the slow one up, and sweeps what it has written
+    pointing = quick.hold_after("list_bodies")
+    second = asyncio.create_task(other.works["seal"](KEY))
+    await pointing.reached.wait()
+    listing.release()
+    assert not await first
+    pointing.release()
+    assert await second
+    after = await look(world)
+    assert after.whole, explained(after)
+    assert (await world.process().reads.lines(KEY, Range(0, 100, 100)))[1].lines

@@ -7,7 +7,8 @@ import os
 import pytest
 
 from sessionmanager.core.keys import sealing
-from sessionmanager.core.keys.hierarchy import MasterKey, SessionKeys
+from sessionmanager.core.keys.hierarchy import SessionKeys
+from sessionmanager.core.keys.master import MasterKeys
 from sessionmanager.core.keys.sealing import SessionKey, open_body, pack, seal_body, unpack
 from sessionmanager.errors import DataCorrupt
 from sessionmanager.model.codec import sha256
@@ -20,7 +21,7 @@ BODY = b'{"seq":1,"content":"hello"}\n' * 50
 
 
 async def session_key(session: str = "call-1") -> SessionKey:
-    service = SessionKeys(MasterKey(bytes(range(32))), DictRecords())  # type: ignore[arg-type]
+    service = SessionKeys(MasterKeys(bytes(range(32))), DictRecords())  # type: ignore[arg-type]
     key = Key("acme", session)
     ring = await service.create(key)
     assert ring.current is not None

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 
 from sessionmanager.core.assembly import Core, CoreSettings, build_core
 from sessionmanager.core.command import RequestKey, Written
-from sessionmanager.core.keys.hierarchy import MasterKey
+from sessionmanager.core.keys.master import MasterKeys
 from sessionmanager.core.moves.erase import Erasure
 from sessionmanager.errors import Erased, KeyReused, NotFound, SessionManagerError
 from sessionmanager.tiers.hot.memory import Bounds, MemoryHot
@@ -104,7 +104,7 @@ class Machine(RuleBasedStateMachine):
             hot,
             warm,
             cold,
-            MasterKey(bytes(range(32))),
+            MasterKeys(bytes(range(32))),
             SETTINGS,
             events=self.world.heard,
             random_bytes=random.SystemRandom().randbytes,

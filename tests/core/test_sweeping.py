@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +12,7 @@ from sessionmanager.errors import TierUnavailable
 from sessionmanager.model import instants
 from sessionmanager.tiers.warm.protocol import Warm
 from sessionmanager.words import Instant, Key
-from tests.support.scenes import ALICE, World, begin, open_world
+from tests.support.scenes import ALICE, World, begin
 
 pytestmark = pytest.mark.contract
 
@@ -39,12 +37,6 @@ class CountingWarm:
             raise TierUnavailable("warm")
         self.swept.append(await self._warm.sweep(now, limit))
         return self.swept[-1]
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as opened:
-        yield opened
 
 
 def process(world: World) -> tuple[Core, CountingWarm]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from msgspec import Raw
@@ -12,7 +10,7 @@ from msgspec.structs import replace
 
 from sessionmanager.core.assembly import Core, CoreSettings, build_core
 from sessionmanager.core.command import RequestKey
-from sessionmanager.core.keys.hierarchy import MasterKey
+from sessionmanager.core.keys.master import MasterKeys
 from sessionmanager.core.tenancy.requests import Begun, Requests
 from sessionmanager.core.tenancy.tenants import KIND, Quotas, Tenants, TenantSettings
 from sessionmanager.errors import DataCorrupt, KeyReused, NotResumable, QuotaExceeded, RateLimited
@@ -21,18 +19,12 @@ from sessionmanager.model.roles import ALL_TENANTS
 from sessionmanager.model.timers import Policy
 from sessionmanager.tiers.hot.memory import Bounds, MemoryHot
 from sessionmanager.words import Key
-from tests.support.scenes import ALICE, World, open_world, request, said
+from tests.support.scenes import ALICE, World, request, said
 
 pytestmark = pytest.mark.contract
 
 DAY = 86_400.0
 SERVICE = Policy(idle_suspend_seconds=3_600.0, archive_after_days=365.0)
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as opened:
-        yield opened
 
 
 def process(world: World, policy: Policy = SERVICE, defaults: TenantSettings | None = None) -> Core:
@@ -42,7 +34,7 @@ def process(world: World, policy: Policy = SERVICE, defaults: TenantSettings | N
         MemoryHot(Bounds(100, 2**24, 100, 2**16, 3600.0, 10), world.clock),
         world.tiers.warm,
         world.tiers.cold,
-        MasterKey(bytes(range(32))),
+        MasterKeys(bytes(range(32))),
         CoreSettings(
             policy=policy,
             tenant_defaults=defaults or TenantSettings(),

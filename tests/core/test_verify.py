@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from sessionmanager.core.verify import LOOKS_MAX, SessionVerifier
 from sessionmanager.errors import TierUnavailable
 from sessionmanager.words import Key
 from tests.support import scenes
-from tests.support.scenes import World, open_world
+from tests.support.scenes import World
 
 pytestmark = pytest.mark.contract
 
@@ -48,12 +47,6 @@ class Slow:
             return answer
 
         return slowly
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as world:
-        yield world
 
 
 def verifier(world: World, *, leftovers: bool = False, seed: int = 0) -> tuple[SessionVerifier, Slow]:

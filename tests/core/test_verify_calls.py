@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,13 @@ from sessionmanager.model.calls.legs import NewCall, Report
 from sessionmanager.tiers.warm.protocol import CallQuery
 from sessionmanager.words import Key
 from tests.support import scenes
-from tests.support.scenes import ALICE, World, open_world
+from tests.support.scenes import ALICE, World
 
 pytestmark = pytest.mark.contract
 
 KEY = Key("acme", "call-1")
 LEGS = 40
 """More than a head remembers: 16 of them live, 24 over."""
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as world:
-        yield world
 
 
 async def leg(core: Core, number: int, key: Key = KEY) -> str:

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from structlog.testing import capture_logs
 
 from sessionmanager.errors import DataCorrupt, TierUnavailable
 from sessionmanager.words import Key
-from tests.support.scenes import ALICE, World, begin, open_world
+from tests.support.scenes import ALICE, World, begin
 
 pytestmark = pytest.mark.contract
 
 KEY = Key("acme", "call-1")
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as opened:
-        yield opened
 
 
 async def turns(world: World, error: Exception, count: int) -> list[dict[str, object]]:

@@ -28,7 +28,8 @@ pytestmark = [pytest.mark.fault, HANG_UPS]
 REPLICAS: Final = 2
 HOT_AGAIN_SECONDS: Final = 25.0
 """Sentinels take five seconds to agree that a primary is down, cluster nodes two; then copies are filled anew."""
-SLOWEST_SECONDS: Final = 5.0
+SLOWEST_SECONDS: Final = 20.0
+"""Of one answer: some 0.3 s on a quiet machine, 7.5 seen on a starved one. What hangs on hot never comes."""
 PREFIX: Final = "failover:"
 PATIENT: Final = {"session_prefix": PREFIX, "warm_timeout_seconds": "10", "cold_timeout_seconds": "10"}
 """It is hot that fails: a machine that is busy must not make the others look so."""

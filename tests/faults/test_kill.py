@@ -16,7 +16,7 @@ import pytest
 from sessionmanager.client.client import PlainClient
 from sessionmanager.core.assembly import build_core
 from sessionmanager.core.keys.files import read_key_file
-from sessionmanager.core.keys.hierarchy import MasterKey
+from sessionmanager.core.keys.master import MasterKeys
 from sessionmanager.opening import MASTER_KEY_NAME
 from sessionmanager.settings_parts import core_settings
 from sessionmanager.tiers.registry import opener
@@ -114,7 +114,7 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 async def _check_tiers(folder: Path, load: Load) -> None:
     """What kills left behind is ended once its grace is over: nothing owed, no orphan, every head its log's fold."""
     settings = settings_for(folder, **TINY)
-    master = MasterKey(read_key_file(folder / MASTER_KEY_NAME))
+    master = MasterKeys(read_key_file(folder / MASTER_KEY_NAME))
     policy = core_settings(settings).policy
     step = late = max(policy.intent_grace_seconds, policy.upload_deadline_seconds) + 1
 

@@ -108,5 +108,8 @@ async def test_what_is_too_much_is_refused_at_once_and_what_was_taken_stands_onc
             page = (await client.get("/metrics")).text
             assert f'sessionmanager_shed_requests_total{{reason="depth"}} {len(refused)}.0' in page
         assert service.stop() == 0
-    log = (tmp_path / "data.log").read_text()
-    assert log.count("edge.shedding") in (1, 2), "one line when it begins, and one when it is over"
+    lines = [json.loads(line) for line in (tmp_path / "data.log").read_text().splitlines()]
+    states = [line["state"] for line in lines if line["event"] == "edge.shedding"]
+    expected = ["begun", "ended"] * ROUNDS
+    assert states, "it is told"
+    assert states == expected[: len(states)], "one line when it begins, and one when it is over: not one a request"

@@ -16,31 +16,14 @@ from sessionmanager.model import decide, instants
 from sessionmanager.model.calls import legs, rows
 from sessionmanager.model.calls.legs import CallData, Event, NewCall, Report, Silence
 from sessionmanager.model.calls.states import CALL_CHANGES, REASONS, disposition, reason_of
-from sessionmanager.model.entry import Draft, encode_entry
+from sessionmanager.model.entry import Draft
 from sessionmanager.model.fold import begin, fold
 from sessionmanager.model.head import CALLS_ENDED_MAX, CALLS_LIVE_MAX, Call, Head
 from sessionmanager.model.timers import Policy, due_now, timers
-from sessionmanager.words import CALL_STATES, CallState, Instant, Key
+from sessionmanager.words import CALL_STATES, CallState, Instant
+from tests.support.heads import NOW, a_head, commit, later
 
 pytestmark = pytest.mark.unit
-
-NOW: Instant = "2026-11-21T12:00:00.000Z"
-
-
-def later(seconds: float) -> Instant:
-    return instants.plus(NOW, seconds)
-
-
-def a_head() -> Head:
-    entries = decide.place(decide.create({}, (), decide.Bounds()), entry_count=0, version=1, now=NOW, actor="alice")
-    return begin(Key("acme", "call-1"), entries[0], status="initiated", size=100)
-
-
-def commit(head: Head, drafts: tuple[Draft, ...], now: Instant = NOW) -> Head:
-    if not drafts:
-        return head
-    placed = decide.place(drafts, entry_count=head.pulse.entry_count, version=head.version + 1, now=now, actor="x")
-    return fold(head, placed, rev=head.rev + 1, size=sum(len(encode_entry(entry).data) for entry in placed))
 
 
 def opened(head: Head, cid: str = "c", now: Instant = NOW, **call: Any) -> Head:

@@ -12,26 +12,11 @@ from sessionmanager.model import decide
 from sessionmanager.model.entry import Draft, Entry, decode_entry, encode_entry
 from sessionmanager.model.fold import begin, fold, replay
 from sessionmanager.model.head import OPEN_CALLS_MAX, Head, Participant
-from sessionmanager.words import Key
+from tests.support.heads import KEY, NOW, a_head, commit, later
 
 pytestmark = pytest.mark.unit
 
-KEY = Key("acme", "call-1")
-NOW = "2026-11-21T13:00:00.000Z"
-LATER = "2026-11-21T13:00:05.250Z"
-
-
-def a_head(**fields: str) -> Head:
-    drafts = decide.create({name: Raw(text.encode()) for name, text in fields.items()}, (), decide.Bounds())
-    entries = decide.place(drafts, entry_count=0, version=1, now=NOW, actor="alice")
-    return begin(KEY, entries[0], status="initiated", size=100)
-
-
-def commit(head: Head, drafts: tuple[Draft, ...], now: str = LATER) -> Head:
-    entries = decide.place(
-        drafts, entry_count=head.pulse.entry_count, version=head.version + 1, now=now, actor="bridge"
-    )
-    return fold(head, entries, rev=head.rev + 1, size=sum(len(encode_entry(e).data) for e in entries))
+LATER = later(5.25)
 
 
 def said(text: str, role: str = "user", **more: Raw) -> Draft:
@@ -55,7 +40,7 @@ def test_a_created_session_has_every_field_it_was_created_with() -> None:
 
 
 def test_every_visible_commit_moves_version_and_last_activity_once() -> None:
-    head = commit(a_head(), (said("a"), said("b")))
+    head = commit(a_head(), (said("a"), said("b")), LATER)
     assert (head.rev, head.version, head.pulse.entry_count, head.pulse.current_turn) == (2, 2, 3, 2)
     assert head.pulse.last_activity == LATER
 
@@ -97,7 +82,7 @@ def test_an_error_is_counted_and_its_text_kept_short() -> None:
 
 def test_end_and_fail_say_when_and_why() -> None:
     head = a_head()
-    ended = commit(head, decide.transition(head, "end", reason="hung up"))
+    ended = commit(head, decide.transition(head, "end", reason="hung up"), LATER)
     assert (ended.status, ended.pulse.ended_at, ended.pulse.end_reason) == ("ended", LATER, "hung up")
     failed = commit(head, decide.transition(head, "fail", error="no answer"))
     assert (failed.status, failed.pulse.last_error, failed.pulse.error_count) == ("error", "no answer", 1)

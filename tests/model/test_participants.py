@@ -9,31 +9,14 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from sessionmanager.errors import AlreadyExists, Full, IllegalTransition, NotFound, Unauthenticated
-from sessionmanager.model import decide, instants, participants
+from sessionmanager.model import decide, participants
 from sessionmanager.model import floor as floors
-from sessionmanager.model.entry import Draft, encode_entry
-from sessionmanager.model.fold import begin, fold
 from sessionmanager.model.head import PARTICIPANTS_GONE_MAX, PARTICIPANTS_MAX, Head, Participant
 from sessionmanager.model.participants import Join
-from sessionmanager.words import Instant, Key
+from sessionmanager.words import Instant
+from tests.support.heads import NOW, a_head, commit, later
 
 pytestmark = pytest.mark.unit
-
-NOW: Instant = "2026-11-21T12:00:00.000Z"
-
-
-def later(seconds: float) -> Instant:
-    return instants.plus(NOW, seconds)
-
-
-def a_head() -> Head:
-    entries = decide.place(decide.create({}, (), decide.Bounds()), entry_count=0, version=1, now=NOW, actor="alice")
-    return begin(Key("acme", "call-1"), entries[0], status="initiated", size=100)
-
-
-def commit(head: Head, drafts: tuple[Draft, ...], now: Instant = NOW) -> Head:
-    placed = decide.place(drafts, entry_count=head.pulse.entry_count, version=head.version + 1, now=now, actor="x")
-    return fold(head, placed, rev=head.rev + 1, size=sum(len(encode_entry(entry).data) for entry in placed))
 
 
 def joined(head: Head, identity: str, now: Instant = NOW, **how: Any) -> tuple[Head, Participant]:

@@ -37,12 +37,14 @@ CALLER = {
     *("participant.token", "floor.claim", "floor.release", "feed.read", "feed.tenant", "signal.send", "service.read"),
     "call.read",
     *("room.read", "room.open", "room.sync"),
+    *("checkpoint.keep", "checkpoint.take"),
 }
 JOINING = {"participant.join", "participant.leave", "floor.claim", "floor.release"}
 TAKING_PART = {
     *("participant.read", "participant.change", "participant.leave", "participant.heartbeat", "participant.token"),
     *("floor.claim", "floor.release", "feed.read", "signal.send", "call.read"),
     *("room.read", "room.sync"),
+    *("checkpoint.keep", "checkpoint.take"),
 }
 SERVING = {"service.register", "service.read", "service.remove", "service.heartbeat"}
 EXPECTED: dict[Role, set[str]] = {

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from sessionmanager.core.build import with_timers
 from sessionmanager.model import decide, instants
+from sessionmanager.model.entry import Draft
 from sessionmanager.model.head import Head, Intent
 from sessionmanager.model.listing import listing_of, scalar_text
 from sessionmanager.model.timers import (
@@ -17,11 +18,18 @@ from sessionmanager.model.timers import (
     is_moving,
     next_due,
 )
-from tests.model.test_fold import LATER, NOW, a_head, commit, said
+from sessionmanager.words import Instant
+from tests.model.test_fold import LATER, said
+from tests.support import heads
+from tests.support.heads import NOW, a_head
 
 pytestmark = pytest.mark.unit
 
 POLICY = Policy(idle_suspend_seconds=60.0, archive_after_days=1.0, tail_entries_max=5)
+
+
+def commit(head: Head, drafts: tuple[Draft, ...], now: Instant = LATER) -> Head:
+    return heads.commit(head, drafts, now)
 
 
 def works(head: Head, after_seconds: float, placement: str = "warm") -> list[str]:

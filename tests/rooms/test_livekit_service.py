@@ -157,10 +157,10 @@ async def test_deleting_disconnects_everybody_and_the_next_room_of_the_name_is_a
 async def test_what_is_for_somebody_who_is_gone_is_no_failure_and_counted_as_such(
     service: LiveKit, heard: Heard
 ) -> None:
-    await service.delete(NAME)
-    await service.mute(NAME, "nobody", "TR_x")
-    await service.tell(NAME, "topic", b"nobody hears")
-    assert not service.is_silent
+    for _ in range(FAILURES_MAX):
+        await service.delete(NAME)
+        await service.mute(NAME, "nobody", "TR_x")
+        await service.tell(NAME, "topic", b"nobody hears")
     assert {outcome for _, outcome in heard.calls} == {"gone"}
 
 
@@ -168,12 +168,12 @@ async def test_a_wrong_key_is_refused_and_shows_no_secret(address: LiveKitAddres
     service = LiveKit(
         address.ws, address.key, "x" * 40, limits=RoomLimits(60, 30, 0), timeout_seconds=10.0, observer=heard
     )
-    with pytest.raises(UpstreamFailed) as refused:
-        await service.look(NAME)
-    assert "401" in str(refused.value)
-    assert "x" * 40 not in f"{refused.value!r} {service!r}"
+    for _ in range(FAILURES_MAX + 1):  # it answers, and so it is asked again
+        with pytest.raises(UpstreamFailed) as refused:
+            await service.look(NAME)
+        assert "401" in str(refused.value)
+        assert "x" * 40 not in f"{refused.value!r} {service!r}"
     assert {outcome for _, outcome in heard.calls} <= {"refused", "cancelled"}
-    assert not service.is_silent, "it answers"
     await service.aclose()
 
 
@@ -188,7 +188,6 @@ async def test_one_that_is_frozen_ends_each_call_in_time_and_is_then_left_alone(
     for _ in range(FAILURES_MAX):
         with pytest.raises(UpstreamFailed):
             await service.delete(NAME)
-    assert service.is_silent
     with pytest.raises(UpstreamFailed, match="asked again soon"):
         await service.delete(NAME)
     assert heard.calls[-1] == ("delete_room", "open")
@@ -196,12 +195,12 @@ async def test_one_that_is_frozen_ends_each_call_in_time_and_is_then_left_alone(
 
     async def is_well() -> bool:
         try:
-            return (await service.look(NAME)).sid is not None or not service.is_silent
+            await service.look(NAME)  # the room may be gone: what was asked before may be done now
         except UpstreamFailed:
             return False
+        return True
 
     await until(is_well, "an answer")
-    assert not service.is_silent
     await service.aclose()
 
 

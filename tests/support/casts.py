@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from sessionmanager.core.assembly import Core, CoreSettings, build_core
 from sessionmanager.core.command import Who
-from sessionmanager.core.keys.hierarchy import MasterKey
+from sessionmanager.core.keys.master import MasterKeys
 from sessionmanager.core.services.asking import Invitation
 from sessionmanager.core.services.assembly import Outside, ServiceSettings
 from sessionmanager.core.services.registry import Service, WantedService
@@ -77,7 +77,7 @@ class Stage(NamedTuple):
             MemoryHot(Bounds(100, 2**24, 100, 2**16, 3600.0, 10), self.clock),
             warm,
             self.cold,
-            MasterKey(bytes(range(32))),
+            MasterKeys(bytes(range(32))),
             CoreSettings(policy=Policy(idle_suspend_seconds=0, archive_after_days=0), services=ServiceSettings(RULES)),
             events=self.heard,
             random_bytes=random.SystemRandom().randbytes,

@@ -120,6 +120,8 @@ def path_of(
         return f"{path}?caller=ann"
     if route.action == "floor.release":
         return f"{path}?participant={pid}"
+    if route.action.startswith("checkpoint."):
+        return f"{path}?holder=process-1"
     return f"{path}?subject={session}" if route.name == "DELETE /tokens" else path
 
 

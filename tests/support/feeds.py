@@ -13,9 +13,11 @@ from typing import Any, Final
 
 from sessionmanager.core.assembly import Core, CoreSettings, build_core
 from sessionmanager.core.feed.feeds import Feeds
-from sessionmanager.core.feed.parts import Cut, FeedLimits, Line
-from sessionmanager.core.feed.subscription import Subscription
-from sessionmanager.core.keys.hierarchy import MasterKey
+from sessionmanager.core.feed.items import Line
+from sessionmanager.core.feed.limits import FeedLimits
+from sessionmanager.core.feed.session_subscription import SessionSubscription
+from sessionmanager.core.feed.subscription import FeedEnded
+from sessionmanager.core.keys.master import MasterKeys
 from sessionmanager.errors import TierUnavailable
 from sessionmanager.tiers.hot.protocol import Ring, Signal
 from sessionmanager.words import Key
@@ -76,7 +78,7 @@ class Fed:
         self.hot = hot
         self.clock = clock
 
-    async def follow(self, key: Key = KEY, *, after: int | None = None, subject: str = "bob") -> Subscription:
+    async def follow(self, key: Key = KEY, *, after: int | None = None, subject: str = "bob") -> SessionSubscription:
         return await self.feeds.follow(key, subject=subject, after=after)
 
 
@@ -90,7 +92,7 @@ async def fed(folder: Path, limits: FeedLimits = QUICK) -> AsyncGenerator[Fed]:
             hot,  # type: ignore[arg-type]
             warm,  # type: ignore[arg-type]
             world.tiers.cold,
-            MasterKey(bytes(range(32))),
+            MasterKeys(bytes(range(32))),
             CoreSettings(policy=POLICY),
             events=Heard(),
             random_bytes=random.SystemRandom().randbytes,
@@ -122,7 +124,7 @@ async def newest(world: Fed, key: Key = KEY) -> int:
     return (await world.core.ledger.exact(key)).stored.head.pulse.entry_count
 
 
-async def lines(source: Subscription, last: int) -> list[Line]:
+async def lines(source: SessionSubscription, last: int) -> list[Line]:
     """What comes, up to the line with this seq."""
     got: list[Line] = []
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -137,8 +139,8 @@ async def ended(source: Any) -> str:
         while True:
             try:
                 await source.take(1.0)
-            except Cut as cut:
-                return cut.reason
+            except FeedEnded as ended:
+                return ended.reason
 
 
 def seqs(got: list[Line]) -> list[int]:

@@ -16,7 +16,7 @@ ARROWS: Final = (
     ("words", ()),
     ("errors", ("words",)),
     ("fields", ("words",)),
-    ("deadline", ()),
+    ("waits", ()),
     ("logs", ("tracing.spans",)),
     ("running.log_shipping", ()),
     ("running.profiling", ()),
@@ -46,11 +46,11 @@ ARROWS: Final = (
             "logs",
         ),
     ),
-    ("running.background", ()),
+    ("running.background", ("waits.pause",)),
     ("running.garbage", ()),
     ("running.gauges", ("api.context", "core.services.handlers", "metrics", "tiers.hot")),
     ("running.small_server", ()),
-    ("running.processes", ()),
+    ("running.processes", ("waits.pause",)),
     ("running.siblings", ("running.processes",)),
     (
         "running.servers",
@@ -64,21 +64,21 @@ ARROWS: Final = (
     ("tiers.cold.protocol", ("model", "words")),
     ("tiers.registry", ()),
     ("tiers.breaker", ("errors",)),
-    ("tiers.guard", ("tiers.breaker", "deadline", "errors", "words")),
-    ("tiers.retries", ("tiers.guard", "deadline", "errors")),
+    ("tiers.guard", ("tiers.breaker", "waits.deadline", "errors", "words")),
+    ("tiers.retries", ("tiers.guard", "waits.deadline", "errors")),
     ("tiers.guarded", ("tiers.guard", "tiers.retries", *PROTOCOLS, "model", "words")),
-    ("tiers.trials", ("tiers.guard", "tiers.guarded", "model", "errors", "words")),
+    ("tiers.trials", ("tiers.guard", "tiers.guarded", "model", "errors", "waits.pause", "words")),
     ("tiers.hot", ("tiers.hot", "model", "errors", "words")),
-    ("tiers.warm", ("tiers.warm", "model", "deadline", "errors", "words")),
+    ("tiers.warm", ("tiers.warm", "model", "waits.deadline", "errors", "words")),
     ("tiers.cold", ("tiers.cold", "model", "errors", "words")),
     ("tiers", ()),
     # LiveKit is no tier, and is kept off by the same breaker.
     ("core.rooms.livekit", ("core", "tiers.breaker", "model", *WORDS)),
-    ("core", ("core", *PROTOCOLS, "model", "tracing.spans", *WORDS)),
+    ("core", ("core", *PROTOCOLS, "model", "tracing.spans", "waits.pause", *WORDS)),
     # The bounds of leases and of the floor are the model's.
     ("wire.participants", ("wire", "model.floor", "model.participants", *WORDS)),
     ("wire", ("wire", *WORDS)),
-    ("api", ("", "api", "core", "wire", "model", *PROTOCOLS, *WORDS, "deadline", "logs", "tracing.spans")),
+    ("api", ("", "api", "core", "wire", "model", *PROTOCOLS, *WORDS, "logs", "tracing.spans", "waits.deadline")),
     ("client", ("", "client", "wire", "tracing.spans", *WORDS)),
     # What a service author builds on: the HTTP surface from afar, and a small server of its own.
     ("services", ("", "services", "client", "wire", *WORDS, "running.small_server")),
@@ -96,13 +96,14 @@ ARROWS: Final = (
     ("bridges.livekit", ("bridges.livekit", "client", "wire", *WORDS)),
     ("bridges.metrics", ("bridges.carrier", "metrics", "telemetry", "client", *WORDS)),
     ("bridges", ("", "bridges", "client", "wire", *WORDS, "running.small_server")),
-    ("simulate", ("", "simulate", "bridges.media", "wire", *WORDS)),
-    ("cli.bridge", ("cli", "bridges", "simulate", "client", "running.small_server")),
+    ("simulate", ("", "simulate", "bridges.media", "waits.pause", "wire", *WORDS)),
+    ("cli.bridge", ("cli", "bridges", "simulate", "client", "errors", "running.small_server")),
     ("cli.simulate", ("cli", "simulate")),
     (
         "cli.playing",
         ("cli", "bridges", "simulate", "client", "wire", *WORDS, "settings", "settings_rows"),
     ),
+    ("cli.verify", ("cli", "settings", "waits.pause", *WORDS)),
     ("cli", ("", "cli", "client", "wire", *WORDS, "settings", "settings_checks", "settings_loader", "settings_rows")),
 )
 INSIDE: Final = {
@@ -111,8 +112,9 @@ INSIDE: Final = {
     "cli.loadtest": ("loadtest.readback", "loadtest.report"),
     # Commands that work on the tiers themselves, in place of the service or beside it.
     "cli.doctor": ("opening", "model.finding"),
-    "cli.migrate": ("opening", "logs", "tiers.registry", "core.assembly", "core.moves.restored"),
+    "cli.upkeep.migrate": ("opening", "logs", "tiers.registry", "core.assembly", "core.moves.restored"),
     "cli.verify": ("opening", "core.verify"),
+    "cli.upkeep.rewrap": ("opening", "core.keys.hierarchy", "core.keys.rewrap", "core.keys.standing"),
     # A token is made by the service's own rules, with the service's own secret; no tier is called for it.
     "compat.opusagent.places": ("wiring", "settings_loader", "core.keys.files", "model.roles"),
     "cli.token": (

@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 from sessionmanager.core.assembly import Core, CoreSettings, build_core
-from sessionmanager.core.keys.hierarchy import MasterKey
+from sessionmanager.core.keys.master import MasterKeys
 from sessionmanager.core.rooms.protocol import Found
 from sessionmanager.core.rooms.rooms import RoomSettings
 from sessionmanager.errors import UpstreamFailed
@@ -85,7 +85,7 @@ def with_rooms(stage: Stage, livekit: Any, halt: Halt | None = None) -> Core:
         MemoryHot(Bounds(100, 2**24, 100, 2**16, 3600.0, 10), stage.clock),
         warm,
         stage.cold,
-        MasterKey(bytes(range(32))),
+        MasterKeys(bytes(range(32))),
         CoreSettings(
             policy=Policy(idle_suspend_seconds=0, archive_after_days=0), rooms=RoomSettings(SYNC_SECONDS, 60.0)
         ),

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from sessionmanager.core.assembly import Core, CoreSettings, build_core
-from sessionmanager.core.keys.hierarchy import MasterKey
+from sessionmanager.core.keys.master import MasterKeys
 from sessionmanager.core.outgoing.requests import Outgoing, Resolve, resolve
 from sessionmanager.core.webhooks.destinations import Destinations
 from sessionmanager.core.webhooks.hook import Hook
@@ -39,7 +39,7 @@ LOOPBACK: Final = ("127.0.0.0/8", "::1")
 TOLERANCE_SECONDS: Final = 300
 PATIENCE_SECONDS: Final = 20.0
 QUICK: Final = WebhookLimits(poll_seconds=0.02, renew_seconds=0.05)
-MASTER: Final = MasterKey(bytes(range(32)))
+MASTER: Final = MasterKeys(bytes(range(32)))
 
 
 # -- the verifier

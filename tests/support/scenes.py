@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from sessionmanager.core.assembly import Core, CoreEvents, CoreSettings, build_core
 from sessionmanager.core.command import RequestKey, Who
-from sessionmanager.core.keys.hierarchy import MasterKey
+from sessionmanager.core.keys.master import MasterKeys
 from sessionmanager.model.entry import Draft
 from sessionmanager.model.timers import Policy
 from sessionmanager.tiers.cold.directory import open_directory
@@ -70,8 +70,10 @@ class World(NamedTuple):
     clock: Clock
     heard: Heard
 
-    def process(self, halt: Halt | None = None) -> Core:
-        """A fresh core with an empty hot tier; with `halt`, one that can die at any call to warm or cold."""
+    def process(self, halt: Halt | None = None, *, masters: MasterKeys | None = None) -> Core:
+        """A fresh core with an empty hot tier; with `halt`, one that can die at any call to warm or cold.
+
+        masters: in the place of the one master key of all worlds."""
         warm, cold = self.tiers.warm, self.tiers.cold
         if halt is not None:
             warm, cold = halt.around(warm), halt.around(cold)
@@ -79,7 +81,7 @@ class World(NamedTuple):
             MemoryHot(Bounds(100, 2**24, 100, 2**16, 3600.0, 10), self.clock),
             warm,
             cold,
-            MasterKey(bytes(range(32))),
+            masters or MasterKeys(bytes(range(32))),
             CoreSettings(policy=POLICY),
             events=self.heard,
             random_bytes=random.SystemRandom().randbytes,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sessionmanager.deadline import deadline
 from sessionmanager.errors import AlreadyExists, DataCorrupt, NotFound, OutcomeUnknown, RevConflict, TierUnavailable
+from sessionmanager.waits.deadline import deadline
 from tests.support.guard_bench import DOWN, LIMITS, Bench, status
 from tests.support.virtual_loop import on_virtual_time
 

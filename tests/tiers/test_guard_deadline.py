@@ -9,7 +9,7 @@ from math import inf
 
 import pytest
 
-from sessionmanager.deadline import Late, deadline, in_time, remaining
+from sessionmanager.waits.deadline import Late, deadline, in_time, remaining
 from tests.support.virtual_loop import on_virtual_time
 
 pytestmark = pytest.mark.unit

@@ -7,9 +7,9 @@ import asyncio
 
 import pytest
 
-from sessionmanager.deadline import deadline
 from sessionmanager.errors import OutcomeUnknown, TierUnavailable
 from sessionmanager.tiers.guard import Limits
+from sessionmanager.waits.deadline import deadline
 from tests.support.faulty import Held
 from tests.support.guard_bench import DOWN, LIMITS, Bench
 from tests.support.virtual_loop import on_virtual_time

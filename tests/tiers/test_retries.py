@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from sessionmanager.deadline import deadline
 from sessionmanager.errors import DataCorrupt, NotFound, TierUnavailable
 from sessionmanager.tiers.guard import Guard, Limits, NoAnswer, NotAsked
 from sessionmanager.tiers.guarded import GuardedCold, GuardedHot, GuardedWarm
@@ -20,6 +19,7 @@ from sessionmanager.tiers.retries import (
     TRIES_MAX,
     Retries,
 )
+from sessionmanager.waits.deadline import deadline
 from sessionmanager.words import Key
 from tests.support.guard_bench import DOWN, Bench
 from tests.support.virtual_loop import on_virtual_time

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from sessionmanager.deadline import deadline
 from sessionmanager.errors import NotFound, OutcomeUnknown, RevConflict, SessionManagerError, TierUnavailable
 from sessionmanager.tiers.warm.mongo.tier import open_mongo
 from sessionmanager.tiers.warm.protocol import TrailQuery, Warm
+from sessionmanager.waits.deadline import deadline
 from tests.support.builders import KEY, a_change, a_commit_id, a_line, a_tombstone, a_trail
 from tests.support.mongo import EMBRACING, LEAKS, a_proxied
 from tests.support.mongo_proxy import MongoProxy

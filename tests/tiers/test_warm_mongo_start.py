@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from pymongo import AsyncMongoClient
 
-from sessionmanager.cli.migrate import migrate
+from sessionmanager.cli.upkeep.migrate import migrate
 from sessionmanager.errors import TierUnavailable
 from sessionmanager.model import instants
 from sessionmanager.tiers.warm.mongo.layout import INDEXES

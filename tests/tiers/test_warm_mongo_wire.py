@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from sessionmanager.deadline import deadline
 from sessionmanager.errors import TierUnavailable
 from sessionmanager.model.codec import Stored
 from sessionmanager.tiers.warm.mongo.layout import INDEXES, RING_HALF
 from sessionmanager.tiers.warm.mongo.tier import open_mongo
 from sessionmanager.tiers.warm.protocol import ListQuery, Position, TrailQuery, Warm
+from sessionmanager.waits.deadline import deadline
 from sessionmanager.words import Key
 from tests.support.builders import KEY, T0, T3, a_change, a_head, a_key_record, a_line, a_listing, a_trail, lines
 from tests.support.mongo import EMBRACING, LEAKS, a_proxied

@@ -33,7 +33,6 @@ PUBLIC_KEY_ALGORITHMS: Final = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512", "EdDSA"),
 )
-JWKS_ALGORITHMS_DEFAULT: Final = ("RS256", "ES256", "EdDSA")
 
 _REFUSED_MEMBERS: Final = ("jku", "jwk", "x5u", "x5c")
 _TYPES: Final = frozenset({"jwt", "at+jwt"})
@@ -77,7 +76,7 @@ class _Known(NamedTuple):
 class Verifier:
     """Verifies tokens of one family: HMAC secrets, or public keys by JWKS, never both.
 
-    secrets: one, or two during a rotation (either verifies). algorithms: None = HS256, or RS256, ES256 and EdDSA.
+    secrets: one, or two during a rotation (either verifies). algorithms: what is taken, of the family.
     issuer, audience: None = not checked. leeway_seconds: how far clocks may differ, 0 to 60.
     Raises ValueError for settings that are not safe.
     """
@@ -85,9 +84,9 @@ class Verifier:
     def __init__(
         self,
         *,
+        algorithms: Sequence[str],
         secrets: Sequence[bytes] = (),
         keys: KeySource | None = None,
-        algorithms: Sequence[str] | None = None,
         issuer: str | None = None,
         audience: str | None = None,
         leeway_seconds: float = LEEWAY_SECONDS_DEFAULT,
@@ -261,14 +260,13 @@ _ALGORITHMS: Final[dict[str, Algorithm]] = {
 }
 
 
-def _known_algorithms(given: Sequence[str] | None, *, hmac: bool) -> tuple[str, ...]:
+def _known_algorithms(names: Sequence[str], *, hmac: bool) -> tuple[str, ...]:
     """The algorithms to take; of one family, or a public key could pass for a secret."""
     family = tuple(HMAC_DIGEST_BYTES) if hmac else PUBLIC_KEY_ALGORITHMS
-    names = tuple(given) if given is not None else ("HS256",) if hmac else JWKS_ALGORITHMS_DEFAULT
     wrong = [name for name in names if name not in family]
     if wrong or not names:
         kind = "a secret" if hmac else "a JWKS address"
         raise ValueError(
             f"with {kind} the token algorithms are of {', '.join(family)}; not {', '.join(wrong) or 'none'}"
         )
-    return names
+    return tuple(names)

@@ -7,9 +7,10 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
-from sessionmanager.core.feed.parts import Cut, FeedLimits, Reason
-from sessionmanager.deadline import lift
+from sessionmanager.core.feed.limits import FeedLimits
+from sessionmanager.core.feed.subscription import FeedEnded, Reason
 from sessionmanager.errors import Erased, NotFound, SessionManagerError
+from sessionmanager.waits.deadline import lift
 
 RECHECK_SECONDS: Final = 15.0
 """How often a token is looked at while its feed is open; and once more when it should be over."""
@@ -39,7 +40,7 @@ class Source(Protocol[T_co]):
     """A subscription (`core/feed`)."""
 
     async def take(self) -> Sequence[T_co]:
-        """What comes next; empty if it was interrupted. Raises Cut when the feed is over."""
+        """What comes next; empty if it was interrupted. Raises FeedEnded when the feed is over."""
         ...
 
     def interrupt(self) -> None: ...
@@ -149,8 +150,8 @@ async def _follow(
         alarm.set(min(beat_at, check_at))
         try:
             items = await source.take()
-        except Cut as cut:
-            return _ended(cut.reason, rng, limits)
+        except FeedEnded as ended:
+            return _ended(ended.reason, rng, limits)
         if presence.gone:
             return None
         alarm.sending_since = now()

@@ -13,8 +13,8 @@ from starlette.types import Receive, Scope, Send
 from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.live.following import RETRY_MS, SEND_SECONDS, Presence, Source, follow
 from sessionmanager.api.reply import RawHeaders
-from sessionmanager.core.feed.parts import FeedLimits
-from sessionmanager.deadline import lift
+from sessionmanager.core.feed.limits import FeedLimits
+from sessionmanager.waits.deadline import lift
 
 MEDIA: Final = "text/event-stream"
 BEAT: Final = b": heartbeat\n\n"

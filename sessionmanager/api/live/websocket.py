@@ -25,10 +25,10 @@ from sessionmanager.api.routes.events import hello_of, resync_members, seq_asked
 from sessionmanager.api.strictjson import reader_of
 from sessionmanager.api.tables.events import SOCKET
 from sessionmanager.core.feed.feeds import Feeds
-from sessionmanager.core.feed.parts import Item, Line
-from sessionmanager.core.feed.subscription import Subscription
-from sessionmanager.deadline import lift
+from sessionmanager.core.feed.items import Item, Line
+from sessionmanager.core.feed.session_subscription import SessionSubscription
 from sessionmanager.errors import FieldError, Forbidden, Invalid, Malformed, RateLimited, Unauthenticated
+from sessionmanager.waits.deadline import lift
 from sessionmanager.wire.events import RequestId, SocketRequest
 from sessionmanager.words import Key
 
@@ -119,7 +119,7 @@ class _Connection:
         scope = {**self._scope, "type": "http", "method": "GET", "headers": headers}
         return self._dispatch.begin(scope, self._receive)
 
-    async def _let_in(self) -> Subscription:
+    async def _let_in(self) -> SessionSubscription:
         ex = self.ex
         route, _ = self._dispatch.table.find("GET", ex.path, ex.scope.get("raw_path"))
         if route.template != SOCKET:
@@ -176,7 +176,7 @@ class _Connection:
 
     # -- the feed
 
-    async def _talk(self, source: Subscription) -> None:
+    async def _talk(self, source: SessionSubscription) -> None:
         """Both ways at once, until the client leaves or the feed ends."""
         presence = Presence(source.interrupt)
         requests = asyncio.create_task(self._requests())
@@ -196,7 +196,7 @@ class _Connection:
         finally:
             requests.cancel()
 
-    async def _end(self, end: End, source: Subscription) -> None:
+    async def _end(self, end: End, source: SessionSubscription) -> None:
         """Let the request that is being answered get its answer; then say why it is over."""
         try:
             async with asyncio.timeout(LAST_REQUEST_SECONDS):

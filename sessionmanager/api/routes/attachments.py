@@ -20,12 +20,9 @@ class AttachmentRoutes:
         self._attachments = api.core.attachments
 
     async def put(self, ex: Exchange) -> Reply:
-        content_type = ex.header("Content-Type") or "application/octet-stream"
-        if len(content_type) > CONTENT_TYPE_CHARS_MAX or not content_type.isprintable():
-            raise Malformed("Content-Type", [FieldError("header/Content-Type", "at most 255 printable characters")])
-        data = await ex.body()
+        media, data = content_type(ex), await ex.body()
         written = await self._attachments.put(
-            session_key(ex), ex.params["name"], data, content_type, who(ex), await request_key(ex)
+            session_key(ex), ex.params["name"], data, media, who(ex), await request_key(ex)
         )
         return receipt_reply(written, 201)
 
@@ -33,9 +30,7 @@ class AttachmentRoutes:
         began = perf_counter()
         found, data = await self._attachments.get(session_key(ex), ex.params["name"])
         headers: RawHeaders = [
-            (b"content-type", found.content_type.encode("ascii", "replace")),
-            (b"content-disposition", b"attachment"),
-            (b"content-security-policy", b"sandbox; default-src 'none'"),
+            *bytes_headers(found.content_type),
             (b"etag", f'"{found.sha256}"'.encode()),
             (b"repr-digest", f"sha-256=:{_base64(found.sha256)}:".encode()),
             *tier_headers("cold", began),
@@ -45,6 +40,23 @@ class AttachmentRoutes:
     async def delete(self, ex: Exchange) -> Reply:
         written = await self._attachments.remove(session_key(ex), ex.params["name"], who(ex), await request_key(ex))
         return receipt_reply(written)
+
+
+def content_type(ex: Exchange) -> str:
+    """What the caller says its bytes are. Raises Malformed."""
+    media = ex.header("Content-Type") or "application/octet-stream"
+    if len(media) > CONTENT_TYPE_CHARS_MAX or not media.isprintable():
+        raise Malformed("Content-Type", [FieldError("header/Content-Type", "at most 255 printable characters")])
+    return media
+
+
+def bytes_headers(media: str) -> RawHeaders:
+    """Of bytes that somebody else has brought: no browser runs them."""
+    return [
+        (b"content-type", media.encode("ascii", "replace")),
+        (b"content-disposition", b"attachment"),
+        (b"content-security-policy", b"sandbox; default-src 'none'"),
+    ]
 
 
 def _base64(hexadecimal: str) -> str:

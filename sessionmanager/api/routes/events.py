@@ -11,11 +11,10 @@ from sessionmanager.api.context import Api, encode, session_key
 from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.live.sse import EventStream, frame, stream_headers
 from sessionmanager.api.reply import Answer, Reply
-from sessionmanager.core.feed.naming import Event, cloud_event_of, is_one_of
-from sessionmanager.core.feed.parts import Ephemeral, Item, Line
-from sessionmanager.core.feed.seat import Seat
+from sessionmanager.core.feed.events import Event, TenantItem, cloud_event_of, is_one_of
+from sessionmanager.core.feed.items import Item, Line, Signal
+from sessionmanager.core.feed.session_subscription import SessionSubscription
 from sessionmanager.core.feed.subscription import Subscription
-from sessionmanager.core.feed.tenant_subscription import Happened
 from sessionmanager.errors import FieldError, Malformed
 from sessionmanager.wire.events import FollowSession, FollowTenant, SignalBody, SignalEvent
 from sessionmanager.words import INTEGER_MAX, Instant, Key
@@ -107,17 +106,17 @@ def seq_asked(ex: Exchange) -> int | None:
     return int(last)
 
 
-def hello_of(source: Subscription, session: str) -> dict[str, Any]:
+def hello_of(source: SessionSubscription, session: str) -> dict[str, Any]:
     """Where a feed begins, so that a reader that is cut before the first entry knows where to go on."""
     return {"session": session, "after": source.after, **_beats(source)}
 
 
-def _beats(source: Seat) -> dict[str, Any]:
+def _beats(source: Subscription) -> dict[str, Any]:
     """How long a feed is silent at most."""
     return {"heartbeat_seconds": source.limits.heartbeat_seconds}
 
 
-def resync_members(source: Subscription, session: str) -> dict[str, Any] | None:
+def resync_members(source: SessionSubscription, session: str) -> dict[str, Any] | None:
     """What is told to a reader whose seq the log does not have: read the head, and go on from `after`."""
     if not source.ahead:
         return None
@@ -129,7 +128,7 @@ def resync_members(source: Subscription, session: str) -> dict[str, Any] | None:
     }
 
 
-def resync_of(source: Subscription, session: str) -> bytes:
+def resync_of(source: SessionSubscription, session: str) -> bytes:
     members = resync_members(source, session)
     return b"" if members is None else frame("resync", members)
 
@@ -144,7 +143,7 @@ def _session_frame(item: Item) -> bytes:
         # A field that browsers pass over (WHATWG HTML 9.2.6), so that the data stay the bytes of the entry.
         trace = b"" if item.trace is None else b"traceparent: %b\n" % item.trace.encode()
         return b"id: %d\nevent: %b\n%bdata: %b\n\n" % (item.seq, item.type.encode(), trace, item.data)
-    assert isinstance(item, Ephemeral), "a feed holds lines and signals"
+    assert isinstance(item, Signal), "a feed holds lines and signals"
     return b"event: signal\ndata: %b\n\n" % item.data
 
 
@@ -162,23 +161,23 @@ class _Ids:
         return self._last[1]
 
 
-def tenant_frames(ids: _Ids, tenant: str, types: str | None) -> Callable[[Sequence[Happened]], bytes]:
+def tenant_frames(ids: _Ids, tenant: str, types: str | None) -> Callable[[Sequence[TenantItem]], bytes]:
     """Events as CloudEvents 1.0 in structured JSON, those of `types` only."""
     wanted = None if types is None else frozenset(types.split(","))
 
-    def render(items: Sequence[Happened]) -> bytes:
+    def render(items: Sequence[TenantItem]) -> bytes:
         return b"".join([_tenant_frame(item, ids.of(item.cursor), tenant) for item in items if _wanted(item, wanted)])
 
     return render
 
 
-def _wanted(item: Happened, wanted: frozenset[str] | None) -> bool:
+def _wanted(item: TenantItem, wanted: frozenset[str] | None) -> bool:
     if wanted is None or not isinstance(item, Event):
         return True
     return is_one_of(item.type, wanted)
 
 
-def _tenant_frame(item: Happened, cursor: str, tenant: str) -> bytes:
+def _tenant_frame(item: TenantItem, cursor: str, tenant: str) -> bytes:
     if isinstance(item, Event):
         event = cloud_event_of(tenant, item)
         return b"id: %b\nevent: %b\ndata: %b\n\n" % (cursor.encode(), item.type.encode(), event)

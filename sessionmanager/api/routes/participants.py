@@ -1,4 +1,4 @@
-"""Participants join, renew, leave; and who of them may speak."""
+"""Participants join, renew, leave; who of them may speak, and what they leave to their successors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from sessionmanager.api.context import (
 from sessionmanager.api.exchange import Exchange
 from sessionmanager.api.reply import Reply, json_reply
 from sessionmanager.api.routes.admission import Admission
-from sessionmanager.errors import FieldError, Forbidden, Invalid
+from sessionmanager.api.routes.attachments import bytes_headers, content_type
+from sessionmanager.core.checkpoints import Checkpoint
+from sessionmanager.errors import FieldError, Forbidden, Invalid, Malformed
+from sessionmanager.wire.checkpoints import KeepCheckpoint, TakeCheckpoint
 from sessionmanager.wire.participants import (
     FloorBody,
     JoinBody,
@@ -119,6 +122,22 @@ class ParticipantRoutes:
         pid = self._speaker(ex, ex.query(ReleaseFloor).participant)
         return receipt_reply(await self._participants.release(session_key(ex), pid, who(ex), await request_key(ex)))
 
+    # -- checkpoints
+
+    async def keep(self, ex: Exchange) -> Reply:
+        query, media = ex.query(KeepCheckpoint), content_type(ex)
+        holder, pid = _holder(query.holder), self._own(ex)
+        checkpoint = Checkpoint(await ex.body(), media)
+        await self._api.core.checkpoints.keep(session_key(ex), pid, holder, query.number, checkpoint)
+        return Reply(204)
+
+    async def take(self, ex: Exchange) -> Reply:
+        holder = _holder(ex.query(TakeCheckpoint).holder)
+        taken = await self._api.core.checkpoints.take(session_key(ex), self._own(ex), holder)
+        if taken is None:
+            return Reply(204, headers=[NO_STORE])
+        return Reply(200, taken.data, [*bytes_headers(taken.content_type), NO_STORE])
+
     def _own(self, ex: Exchange) -> str:
         """The participant of the path: for a bound token its own, else Forbidden."""
         pid = ex.params["pid"]
@@ -135,3 +154,9 @@ class ParticipantRoutes:
         if named is None:
             raise Invalid([FieldError("/participant", "required: this token speaks for no participant")])
         return named
+
+
+def _holder(named: str | None) -> str:
+    if named is None:
+        raise Malformed("whose it is", [FieldError("query/holder", "required: a name of the process that asks")])
+    return named

@@ -76,9 +76,9 @@ class SessionRoutes:
         if seconds and sent.required_services:
             await until_ready(self._api, ex, key, seconds)
             written = replace(written, stored=None)
-        return await self._session_reply(key, written, 201, ex)
+        return await self._session_reply(key, written, 201)
 
-    async def _session_reply(self, key: Key, written: Written, status: int, ex: Exchange) -> Reply:
+    async def _session_reply(self, key: Key, written: Written, status: int) -> Reply:
         """The session as it is now, under the ETag of the commit."""
         stored = written.stored
         if stored is None or "detail" not in stored.parts:
@@ -121,7 +121,7 @@ class SessionRoutes:
             expected=expected(ex.if_match(), version),
             request=await request_key(ex),
         )
-        return await self._session_reply(key, written, 200, ex)
+        return await self._session_reply(key, written, 200)
 
     async def erase(self, ex: Exchange) -> Reply:
         key = session_key(ex)

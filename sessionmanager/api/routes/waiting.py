@@ -6,10 +6,10 @@ import asyncio
 
 from sessionmanager.api.context import Api
 from sessionmanager.api.exchange import Exchange
-from sessionmanager.core.feed.parts import Cut
-from sessionmanager.deadline import lift
+from sessionmanager.core.feed.subscription import FeedEnded
 from sessionmanager.errors import Draining, JoinTimeout
 from sessionmanager.model.codec import Stored
+from sessionmanager.waits.deadline import lift
 from sessionmanager.words import Key
 
 
@@ -34,7 +34,7 @@ async def until_ready(api: Api, ex: Exchange, key: Key, seconds: float) -> Store
             if head.status != "waiting_for_services":
                 return stored
             await source.take(left)
-    except Cut:
+    except FeedEnded:
         raise Draining from None
     finally:
         source.close()

@@ -22,9 +22,9 @@ from sessionmanager.core.tenancy.requests import Begun
 from sessionmanager.core.webhooks.desk import Stand, stands_of
 from sessionmanager.core.webhooks.hook import Hook, Replay
 from sessionmanager.core.webhooks.registry import Asked, WantedHook, WithSecret
-from sessionmanager.deadline import lift
 from sessionmanager.errors import NotFound
 from sessionmanager.model import instants
+from sessionmanager.waits.deadline import lift
 from sessionmanager.wire.webhooks import (
     EnableBody,
     ListDeadLetters,

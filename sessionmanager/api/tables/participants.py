@@ -1,13 +1,15 @@
-"""Rows of participants and the floor."""
+"""Rows of participants, their checkpoints, and the floor."""
 
 from __future__ import annotations
 
 from sessionmanager import errors as e
 from sessionmanager.api.context import Api
+from sessionmanager.api.limits import ANY_MEDIA
 from sessionmanager.api.routes.participants import ParticipantRoutes
 from sessionmanager.api.routing import Route, Shown
 from sessionmanager.api.tables.shared import ID, KEY, ONE, WRITE, WRITE_HEADERS
-from sessionmanager.wire import answers, participants, requests
+from sessionmanager.core.checkpoints import CHECKPOINT_BYTES_MAX
+from sessionmanager.wire import answers, checkpoints, participants, requests
 
 TAG = "participants"
 ALL = f"{ID}/participants"
@@ -15,9 +17,9 @@ ONE_OF_THEM = f"{ALL}/{{pid}}"
 
 
 def participant_rows(api: Api) -> tuple[Route, ...]:
-    """Joining, leaving, leases; and who may speak."""
+    """Joining, leaving, leases; what is left to a successor; and who may speak."""
     on = ParticipantRoutes(api)
-    return (*_together(on), *_alone(on), *_living(on), *_floor(on))
+    return (*_together(on), *_alone(on), *_living(on), *_checkpoint(on), *_floor(on))
 
 
 def _together(on: ParticipantRoutes) -> tuple[Route, ...]:
@@ -118,6 +120,42 @@ def _living(on: ParticipantRoutes) -> tuple[Route, ...]:
             body_required=False,
             answers=(Shown(201, "The token, shown once", participants.ParticipantToken),),
             errors=ONE,
+        ),
+    )
+
+
+def _checkpoint(on: ParticipantRoutes) -> tuple[Route, ...]:
+    template = f"{ONE_OF_THEM}/checkpoint"
+    changing = (*ONE, e.Contended, e.OutcomeUnknown)
+    return (
+        Route(
+            method="PUT",
+            template=template,
+            action="checkpoint.keep",
+            handler=on.keep,
+            tag=TAG,
+            summary="Keep for a minute what it has begun, in place of what was kept before; no bytes empty it",
+            request=bytes,
+            request_media=(ANY_MEDIA,),
+            body_required=False,
+            body_bytes_max=CHECKPOINT_BYTES_MAX,
+            query=checkpoints.KeepCheckpoint,
+            answers=(Shown(204, "It is kept"),),
+            errors=(e.CheckpointTaken, *changing),
+        ),
+        Route(
+            method="POST",
+            template=f"{template}/take",
+            action="checkpoint.take",
+            handler=on.take,
+            tag=TAG,
+            summary="Go on with what it had begun: whoever kept it before is refused from now on",
+            query=checkpoints.TakeCheckpoint,
+            answers=(
+                Shown(200, "The bytes, as they were kept", bytes, ANY_MEDIA, ("Content-Disposition",)),
+                Shown(204, "There is nothing to go on with"),
+            ),
+            errors=changing,
         ),
     )
 

@@ -13,6 +13,7 @@ from starlette.websockets import WebSocket
 
 from sessionmanager.bridges.audiocodes.conversation import Conversation
 from sessionmanager.bridges.audiocodes.options import AudioCodesOptions
+from sessionmanager.bridges.doors.denials import Denials
 from sessionmanager.bridges.doors.socket import Sockets
 from sessionmanager.bridges.doors.taking import Taker
 
@@ -28,17 +29,20 @@ class Door:
         self._bridge = bridge
         self._options = options
         self._wanted = tuple(f"Bearer {token}".encode() for token in options.tokens)
+        self._denials = Denials()
         self.sockets = Sockets(options.sockets_max)
 
     async def check(self, request: Request) -> Response:
         """VAIC's check of the address."""
         if not self._lets_in(request):
+            self._denials.tell(_why(request))
             return Response(status_code=401, headers=NO_ENTRY)
         return JSONResponse(IS_A_BOT)
 
     async def converse(self, websocket: WebSocket) -> None:
         """One call."""
         if not self._lets_in(websocket):
+            self._denials.tell(_why(websocket))
             await websocket.send_denial_response(Response(status_code=401, headers=NO_ENTRY))
             return
         if self.sockets.is_full:
@@ -53,6 +57,11 @@ class Door:
         sent = scheme.capitalize() + b" " + token.strip()
         found = [hmac.compare_digest(sent, wanted) for wanted in self._wanted]
         return any(found) or not self._wanted
+
+
+def _why(connection: HTTPConnection) -> str:
+    found = "another token than the carrier's" if "authorization" in connection.headers else "no token"
+    return f"AudioCodes sent {found}: 401"
 
 
 def make_app(bridge: Taker, options: AudioCodesOptions | None = None, *, path: str = "/audiocodes") -> Starlette:

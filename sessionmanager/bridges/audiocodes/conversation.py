@@ -65,6 +65,8 @@ class Conversation:
         resuming = isinstance(first, m.SessionResume)
         media_format = choose_format(_texts(first.supported_media_formats), self._options.media_formats)
         if media_format is None and not resuming:
+            ours = ", ".join(self._options.media_formats)
+            _log.warning("VAIC is refused: it offers none of the media formats taken here: %s", ours)
             await self._refuse(first.conversation_id, "no supported media format in common")
             return
         line = AudioCodesLine(self._socket, self.connection, self._options.lead_ms)
@@ -73,7 +75,7 @@ class Conversation:
             async with taken(self._bridge, arrival, line, self._socket, self._options.patience_seconds) as call:
                 await self._converse(first.conversation_id, call, line, resuming=resuming)
         except Refused as refusal:
-            _log.info("VAIC is refused: %s", refusal.reason)
+            _log.warning("VAIC is refused: %s", refusal.reason)
             await self._refuse(first.conversation_id, refusal.reason)
         except NotNow:
             _log.warning("VAIC is sent away: an outage outlasts %g s", self._options.patience_seconds)

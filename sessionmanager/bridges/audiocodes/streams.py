@@ -51,10 +51,6 @@ class UserStreams:
     def stop(self, participant: Any) -> None:
         self._open.pop(text_of(participant), None)
 
-    def stop_all(self) -> None:
-        """Those of an earlier socket, or of a conversation that is on hold."""
-        self._open.clear()
-
 
 class Seen:
     """The ids of the last activities: VAIC may deliver one twice."""

@@ -188,6 +188,7 @@ async def _outcome(function: Function, run: Run, attempt: int) -> dict[str, Any]
         return _failed(asked, str(error))
     except TimeoutError:
         seconds = f"{function.timeout_seconds:g}"
+        _log.warning("function %s: not done after %s s", asked.name, seconds)
         return _failed(asked, f"not done after {seconds} s") if function.repeatable else _unknown(asked)
     except Exception as error:
         # Its text may hold what no log should; the function's own author sees it here.

@@ -6,6 +6,7 @@ Nothing here is worth keeping: all that was said is in the log, or on its way th
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, Coroutine, Mapping
@@ -24,10 +25,9 @@ from sessionmanager.bridges.base.record import Record, entry_id
 from sessionmanager.bridges.base.restoring import cut_by_the_line, was_cut
 from sessionmanager.bridges.base.speaking import instant
 from sessionmanager.bridges.base.talk import Talk
-from sessionmanager.bridges.caller.halves import Half
 from sessionmanager.bridges.caller.listening import keyed
 from sessionmanager.bridges.carrier import Arrival, Line, LineGone, Over
-from sessionmanager.bridges.upstream import Model, Setup
+from sessionmanager.bridges.upstream import Model, ModelLost, Setup
 from sessionmanager.errors import SessionManagerError
 from sessionmanager.wire.answers import Entry
 
@@ -37,13 +37,16 @@ LOOK_SECONDS: Final = 0.02
 FLOOR_FIRST_SECONDS: Final = 2.0
 LEAVE_SECONDS: Final = 5.0
 REASON_CHARS_MAX: Final = 128
+NO_MODEL: Final = "no-model"
+"""The reason of a call that is hung up because the model refuses it for good."""
+_log: Final = logging.getLogger("sessionmanager.bridges")
 _MEMBERS: Final = ("id", "type", "role", "content", "heard", "call_id", "output")
 
 
 class Conversation:
     """A `carrier.Call`, and the `Handset` of its functions. Made by `Bridge.take`, for as long as `running` lasts."""
 
-    def __init__(self, parts: Parts, arrival: Arrival, seat: Seat, line: Line, setup: Setup, half: Half | None) -> None:
+    def __init__(self, parts: Parts, arrival: Arrival, seat: Seat, line: Line, setup: Setup) -> None:
         options = parts.options
         self._parts = parts
         self._arrival = arrival
@@ -53,7 +56,7 @@ class Conversation:
         self._record = Record(seat.session_id, parts.outbox, options.order_seconds, parts.tasks)
         greets = seat.restored.is_new and not arrival.greets
         greeting = options.greeting if greets else None
-        self._talk = Talk(parts, seat, line, self._record, setup, greeting=greeting, half=half)
+        self._talk = Talk(parts, seat, line, self._record, setup, greeting=greeting)
         self._talk.handset = self
         self._presence = Presence(parts.client, seat.session_id, seat.participant.id, seat.connection, self)
         self._leg = Leg(parts.client, seat.session_id, arrival)
@@ -167,6 +170,7 @@ class Conversation:
             self._begin(self._presence.beat(options.lease_seconds), "heartbeats")
             self._begin(self._presence.follow(seat.last_seq), "follows the session")
             self._begin(self._talk.speech.watch(), "watches the playback")
+            self._begin(self._talk.keeping.run(), "keeps what the caller is saying")
             self._parts.desk.restore(seat.session_id, seat.restored, self._talk)
             self._model_kept = self._spawn(self._keep_model(), "keeps a model")
             yield self
@@ -183,10 +187,22 @@ class Conversation:
             seconds=options.model_seconds,
             recycle_seconds=options.recycle_seconds,
         )
+        over = Over("model-lost")
         try:
-            await link.run()
+            lost = await link.run()
+            if lost is not None:
+                over = await self._without(lost)
         finally:
-            self._talk.finish(Over("model-lost"))
+            self._talk.finish(over)
+
+    async def _without(self, lost: ModelLost) -> Over:
+        """How the call goes on where no model is to be had: at another replica, unless that was tried."""
+        if self._is_over or lost.may_pass or not self._parts.refusals.is_enough(self.session_id):
+            return Over("model-lost", str(lost))
+        _log.error("model: a call is hung up, for it is refused again and again: %s", lost)
+        with suppress(LineGone):
+            await self._line.end(NO_MODEL)
+        return Over("ended-by-bot", NO_MODEL)
 
     async def _begin_floor(self) -> None:
         self._begin(self._presence.hold_floor(), "holds the floor")
@@ -223,6 +239,7 @@ class Conversation:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._talk.settled.wait()
+                await self._talk.keeping.settled()
                 await self._record.settled(seconds)
 
     async def closed(self) -> None:
@@ -245,6 +262,7 @@ class Conversation:
             await asyncio.wait(self._begun)
         self._parts.desk.abandon(self._seat.session_id, self._talk)
         await self._talk.tell_keys()
+        await self._talk.keeping.settled()
         self._talk.happening("left", {"reason": over.reason, "detail": over.detail})
         await self._record.close()
         self._closed.set()
@@ -270,6 +288,7 @@ class Conversation:
             async with asyncio.timeout(LEAVE_SECONDS):
                 if self._leg_kept is not None:
                     await asyncio.wait((self._leg_kept,))
+                await self._talk.keeping.empty()
                 await client.leave(id, self._seat.participant.id, reason=reason)
                 if self._parts.options.ends_session:
                     await self._record.settled(LEAVE_SECONDS)

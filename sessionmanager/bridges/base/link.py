@@ -13,9 +13,17 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Final, NamedTuple, Protocol
 
-from sessionmanager.bridges.carrier import Over
 from sessionmanager.bridges.metrics import BridgeMetrics, Connected
-from sessionmanager.bridges.upstream import Connection, Model, ModelEvent, ModelLost, Setup, Skipped, Sound
+from sessionmanager.bridges.upstream import (
+    Connection,
+    Model,
+    ModelEvent,
+    ModelLost,
+    ResponseEnded,
+    Setup,
+    Skipped,
+    Sound,
+)
 
 AGAIN_SECONDS: Final = 0.05
 AGAIN_SECONDS_MAX: Final = 2.0
@@ -65,8 +73,6 @@ class Host(Protocol):
         """Whether nobody speaks and nothing is owed."""
         ...
 
-    def finish(self, over: Over) -> None: ...
-
 
 class _Live(NamedTuple):
     """A connection that is spoken to, and who listens to it. old_at: from when on it is to be replaced."""
@@ -98,16 +104,17 @@ class Link:
         self._seconds = seconds
         self._recycle_seconds = recycle_seconds
 
-    async def run(self) -> None:
-        """Until it is cancelled, or no model can be had any more."""
+    async def run(self) -> ModelLost | None:
+        """Until it is cancelled, or no model can be had any more: then why. None = the call is over."""
         live: _Live | None = None
         kind: Connected = "first"
         try:
             while True:
                 if live is None:
-                    live = await self._connected()
-                    if live is None:
-                        return
+                    found = await self._connected()
+                    if isinstance(found, ModelLost):
+                        return found
+                    live = found
                     self._counts.connected(kind)
                     kind = "again"
                 if await self._lost(live):
@@ -115,27 +122,31 @@ class Link:
                     await self._close(ended)
                     await self._host.on_lost(ended.connection)
                     if self._host.is_over:
-                        return
+                        return None
                 else:
                     live = await self._replaced(live)
         finally:
             if live is not None:
                 await self._close(live)
 
-    async def _connected(self) -> _Live | None:
-        """A connection, tried for as long as patience goes. None: there is none to be had."""
+    async def _connected(self) -> _Live | ModelLost:
+        """A connection, tried for as long as patience goes; else why there is none. An outage is told when it begins,
+        and when it was too long."""
         loop = asyncio.get_running_loop()
-        give_up_at, pause = loop.time() + self._seconds, AGAIN_SECONDS
+        give_up_at, pause, tries = loop.time() + self._seconds, AGAIN_SECONDS, 0
         while True:
             try:
                 return await self._begin()
             except ModelLost as error:
                 self._counts.connected("failed")
+                tries += 1
                 if not error.may_pass or loop.time() + pause >= give_up_at:
-                    _log.error("model: given up: %s", error)
-                    self._host.finish(Over("model-lost", str(error)))
-                    return None
-                _log.warning("model: not connected: %s", error)
+                    _log.error("model: given up (tries: %d): %s", tries, error)
+                    return error
+                _log.log(
+                    logging.WARNING if tries == 1 else logging.DEBUG,
+                    "model: not connected, and tried for %g s: %s", self._seconds, error,
+                )  # fmt: skip
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, AGAIN_SECONDS_MAX)
 
@@ -171,6 +182,8 @@ class Link:
                 await self._host.on_event(connection, event)
                 if isinstance(event, Sound):
                     self._counts.added("caller", time.perf_counter() - came_at)
+                elif isinstance(event, ResponseEnded) and event.status == "failed":
+                    _log.warning("model: an answer failed: %s", event.reason or "no reason given")
         except ModelLost as error:
             _log.info("model: connection lost: %s", error)
 

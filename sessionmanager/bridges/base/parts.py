@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sessionmanager.bridges.base.calling import Desk
+from sessionmanager.bridges.base.refusals import Refusals
 from sessionmanager.bridges.base.tasks import Tasks
 from sessionmanager.bridges.caller.halves import Halves
 from sessionmanager.bridges.metrics import BridgeMetrics
@@ -25,4 +26,5 @@ class Parts(NamedTuple):
     tasks: Tasks
     halves: Halves
     counts: BridgeMetrics
+    refusals: Refusals
     instance: str

@@ -21,7 +21,7 @@ from sessionmanager.bridges.base.parts import Parts
 from sessionmanager.bridges.base.record import Record
 from sessionmanager.bridges.base.restoring import HAPPENED, item_of, system_item
 from sessionmanager.bridges.base.speaking import CutBy, Speech, instant
-from sessionmanager.bridges.caller.halves import Half
+from sessionmanager.bridges.caller.keeping import Keeping
 from sessionmanager.bridges.caller.listening import Caller, keyed
 from sessionmanager.bridges.caller.parting import Parting
 from sessionmanager.bridges.carrier import Line, LineGone, Noticed, Over
@@ -54,23 +54,14 @@ _log: Final = logging.getLogger("sessionmanager.bridges")
 
 
 class Talk:
-    """One conversation between a line and a model; the model's host (`link.Host`). half: what the caller was saying
-    when an earlier line was lost.
+    """One conversation between a line and a model; the model's host (`link.Host`).
 
     owes: the bot is to speak as soon as it may. held: the call is on hold. settled: it is over, and what was being said
     then is written down.
     """
 
     def __init__(
-        self,
-        parts: Parts,
-        seat: Seat,
-        line: Line,
-        record: Record,
-        setup: Setup,
-        *,
-        greeting: str | None,
-        half: Half | None,
+        self, parts: Parts, seat: Seat, line: Line, record: Record, setup: Setup, *, greeting: str | None
     ) -> None:
         options = parts.options
         self._parts = parts
@@ -84,11 +75,11 @@ class Talk:
         self.history = History(parts.client, seat, record, options)
         self.speech = Speech(line, record, setup.media, options.note_seconds)
         self.speech.careful = seat.restored.is_new
-        self.caller = Caller(line, record, setup.media, options, voice=seat.restored.voice, half=half)
-        self.parting = Parting(seat.session_id, self.caller, parts.halves, parts.outbox, parts.counts)
+        self.caller = Caller(line, record, setup.media, options, voice=seat.restored.voice)
+        self.keeping = Keeping(parts, seat, self.caller, record)
+        self.parting = Parting(parts, seat.session_id, self.caller, self.keeping)
         self.handset: Handset | None = None
-        # Who was cut off in a sentence is heard to its end, and answered then.
-        self.owes = (seat.restored.owes or greeting is not None) and not (half is not None and half.is_speech)
+        self.owes = seat.restored.owes or greeting is not None
         self.held = False
         self.settled = asyncio.Event()
         self._connection: Connection | None = None
@@ -99,6 +90,10 @@ class Talk:
         self._awaits_answer = False
         """The model is to answer by itself, as the caller has spoken."""
         self._failures = 0
+        self.keeping.start(self._go_on)
+
+    def _go_on(self, owes: bool) -> None:
+        self.owes = owes
 
     async def step(self, handle: Callable[[], Awaitable[None]]) -> None:
         """One handler after the other. A line that is gone ends the talk; a model that is gone does not."""
@@ -239,6 +234,9 @@ class Talk:
         if sound and connection is not None:
             with suppress(ModelLost):
                 await connection.hear(sound)
+        await self._notice()
+
+    async def _notice(self) -> None:
         for change in self.caller.changes():
             await self.step(self.turn_begun if change == "started" else self.turn_over)
 
@@ -264,6 +262,7 @@ class Talk:
     # -- a connection to the model begins and ends
 
     async def prepare(self) -> Seeding:
+        self.keeping.want()
         async with self._one:
             number = self.history.mark()
         items = await self.history.items()
@@ -275,6 +274,8 @@ class Talk:
         return Seeding(tuple(items), number)
 
     async def adopt(self, connection: Connection, seeding: Seeding, skipped: list[Skipped]) -> bool:
+        await self.keeping.begun()
+        await self._notice()
         async with self._one:
             if self.ended.done():
                 raise ModelLost("the call is over")

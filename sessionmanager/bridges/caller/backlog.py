@@ -1,6 +1,6 @@
 """The caller's sound that no model has made words of yet: after a model's connection is lost, the next one is told it.
 
-Pure. Positions are bytes since the call began.
+Pure. Positions are bytes since the call began, in this format; what is heard again keeps its own.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Backlog:
         self._size = 0
         self._end = 0
         self._spoken_until = 0
-        self._again_until = 0
-        """Of sound that is heard again, in one go: where it ends."""
+        self._again = (0, 0)
+        """Of sound that is heard again, in one go: where it begins and ends."""
         self._unheard: int | None = 0
         """From where on no model hears it; None = one does."""
         self._turns: dict[str, tuple[int, int | None]] = {}
@@ -42,6 +42,24 @@ class Backlog:
     def has_speech(self) -> bool:
         """Whether something was said of which there are no words yet."""
         return bool(self._turns)
+
+    @property
+    def unsaid(self) -> tuple[int, int]:
+        """From where to where there is sound that no model has heard, or made words of."""
+        begins = [begin for begin, _ in self._turns.values()]
+        if self._unheard is not None:
+            begins.append(self._unheard)
+        return max(min(begins, default=self._end), self._end - self._size), self._end
+
+    def between(self, first: int, last: int) -> bytes:
+        """The sound between two positions, as far as it is still there."""
+        pieces: list[bytes] = []
+        at = self._end - self._size
+        for piece in self._pieces:
+            if at + len(piece) > first and at < last:
+                pieces.append(piece[max(0, first - at) : last - at])
+            at += len(piece)
+        return b"".join(pieces)
 
     def hear(self, audio: bytes) -> None:
         """The next sound."""
@@ -65,7 +83,8 @@ class Backlog:
         """Where a turn begins that is noticed now: what belongs to the turn before is not heard again. In sound that
         came in one go it may begin anywhere."""
         begin = self._end - self._before
-        return max(self._spoken_until, 0 if begin < self._again_until else begin)
+        again, until = self._again
+        return max(self._spoken_until, again if begin < until else begin)
 
     def words_came(self, item: str) -> None:
         """The turn is words by now."""
@@ -80,15 +99,13 @@ class Backlog:
     def take(self) -> bytes:
         """Everything that no model has heard, or made words of: for a new connection, which hears it as new sound and
         notices turns anew."""
-        begins = [begin for begin, _ in self._turns.values()]
-        if self._unheard is not None:
-            begins.append(self._unheard)
-        first = min(begins, default=self._end)
-        kept = b"".join(self._pieces)[max(0, first - (self._end - self._size)) :]
+        first, end = self.unsaid
+        kept = self.between(first, end)
         self._turns.clear()
         self._pieces.clear()
-        self._size = self._end = self._spoken_until = 0
-        self._again_until = len(kept)
+        self._size = 0
+        self._end = self._spoken_until = first
+        self._again = first, end
         self._unheard = None
         if kept:
             self.hear(kept)

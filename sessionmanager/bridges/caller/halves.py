@@ -18,15 +18,19 @@ _log: Final = logging.getLogger("sessionmanager.bridges")
 
 class Half:
     """Sound of one caller that no model has made words of. is_speech: whether somebody has noticed speech in it.
-    left_at: when the line was lost, by the loop's clock. taken: by whoever has the caller now, in this process."""
+    left_at: when the line was lost, by the loop's clock. taken: by whoever has the caller now, in this process. by:
+    under which holder's name the service has it, too; None = it has nothing of it."""
 
-    __slots__ = ("is_speech", "left_at", "media", "sound", "taken")
+    __slots__ = ("by", "is_speech", "left_at", "media", "sound", "taken")
 
-    def __init__(self, sound: bytes, media: MediaFormat, *, is_speech: bool, left_at: float) -> None:
+    def __init__(
+        self, sound: bytes, media: MediaFormat, *, is_speech: bool, left_at: float, by: str | None = None
+    ) -> None:
         self.sound = sound
         self.media = media
         self.is_speech = is_speech
         self.left_at = left_at
+        self.by = by
         self.taken = False
 
 

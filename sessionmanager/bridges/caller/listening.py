@@ -31,7 +31,7 @@ SPEECH_OF_OWN: Final = "own"
 
 class Caller:
     """What one caller says. media: what the model hears; None = a line of text. voice: as the last bridge left it.
-    half: what this caller was saying when a line of theirs was lost."""
+    on_words: is told of each turn what is to be written of it, None = nothing. Nothing is heard before `begin`."""
 
     def __init__(
         self,
@@ -41,14 +41,16 @@ class Caller:
         options: BridgeOptions,
         *,
         voice: VoiceState,
-        half: Half | None = None,
     ) -> None:
         self._record = record
+        self.on_words: Callable[[str, dict[str, Any] | None], None] = record.words
         self._converter = None if media is None or line.media is None else Converter(line.media, media)
         self.backlog = None if media is None else Backlog(media)
+        self._hears = options.hears
+        self._was = voice
         self._voice: VoiceActivity | None = None
-        if options.hears is not None and media is not None:
-            self._voice = options.hears(media, voice if half is None else VoiceState())
+        self._early: list[bytes] | None = []
+        """Sound that came before `begin`; None = it has begun."""
         self._keys_seconds = options.keys_seconds
         self._changes: list[Heard] = []
         self._began: dict[str, str] = {}
@@ -60,10 +62,21 @@ class Caller:
         self._timer: asyncio.TimerHandle | None = None
         self._seen: dict[str, None] = {}
         self._heard = asyncio.Event()
-        if half is not None and media is not None:
+
+    def begin(self, half: Half | None) -> None:
+        """half: what this caller was saying when a line of theirs was lost: heard before all that has come since."""
+        early, self._early = self._early, None
+        if self.backlog is None:
+            return
+        media = self.backlog.media
+        if self._hears is not None:
+            self._voice = self._hears(media, self._was if half is None else VoiceState())
+        if half is not None:
             sound, size = Converter(half.media, media).push(half.sound), media.size_of(FRAME_MS)
             for at in range(0, len(sound), size):
                 self._take_in(sound[at : at + size])
+        for sound in early or ():
+            self._take_in(sound)
 
     @property
     def is_speaking(self) -> bool:
@@ -81,6 +94,9 @@ class Caller:
         if self._converter is None or self.backlog is None:
             return b""
         sound = self._converter.push(audio)
+        if self._early is not None:
+            self._early.append(sound)
+            return b""
         self._take_in(sound)
         return sound
 
@@ -125,7 +141,7 @@ class Caller:
         if self.backlog is not None:
             self.backlog.words_came(name)
         if text is not None and not text.strip():
-            self._record.words(name, None)
+            self.on_words(name, None)
             self._record.write_soon(self.voice_entry(False))
             return None
         content: Any = [{"type": "input_audio"}] if text is None else text
@@ -133,7 +149,7 @@ class Caller:
             "type": "message", "id": entry_id(connection, item), "role": "user", "content": content,
             "at": began_at or instant(),
         }  # fmt: skip
-        self._record.words(name, entry)
+        self.on_words(name, entry)
         return entry
 
     def give_up_words(self, connection: str) -> None:

@@ -1,8 +1,9 @@
 """The end of a call, for what its caller said last: the model that heard it may still make words of it, and the sound
 of what it has no words of waits for whoever hears this caller next.
 
-Where the call is taken up in this process, the sound is heard again, as one turn with what follows. Elsewhere nobody
-has it: so the model is asked for the words, and they are written down unless somebody here has taken the sound.
+Where the call is taken up in this process, or in another one by what the service keeps (`keeping`), the sound is heard
+again, as one turn with what follows. Meanwhile the model is asked for the words, and they are written down where nobody
+has taken the sound.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
+from sessionmanager.bridges.base.parts import Parts
 from sessionmanager.bridges.base.record import entry_id
 from sessionmanager.bridges.base.speaking import instant
-from sessionmanager.bridges.caller.halves import Half, Halves
+from sessionmanager.bridges.caller.halves import Half
+from sessionmanager.bridges.caller.keeping import Keeping
 from sessionmanager.bridges.caller.listening import SPEECH_OF_OWN, Caller
 from sessionmanager.bridges.carrier import OverReason
-from sessionmanager.bridges.metrics import BridgeMetrics
 from sessionmanager.bridges.upstream import CallerSaid, Connection, ModelEvent, ModelLost, SpeechStarted
-from sessionmanager.client.outbox import AsyncOutbox
 from sessionmanager.errors import SessionManagerError
 
 COMES_BACK: Final = frozenset[OverReason](("line-lost", "superseded", "model-lost"))
@@ -34,17 +35,15 @@ OUT_SECONDS: Final = 3.0
 class Parting:
     """Of one call. Does nothing before `begin`."""
 
-    def __init__(
-        self, session_id: str, caller: Caller, halves: Halves, outbox: AsyncOutbox, counts: BridgeMetrics
-    ) -> None:
+    def __init__(self, parts: Parts, session_id: str, caller: Caller, keeping: Keeping) -> None:
+        self._parts = parts
         self._session_id = session_id
         self._caller = caller
-        self._halves = halves
-        self._outbox = outbox
-        self._counts = counts
+        self._keeping = keeping
         self._connection: Connection | None = None
         self._key = ""
         self._half: Half | None = None
+        self._kept: asyncio.Task[None] | None = None
         self._words: dict[str, str] = {}
         """Of what was left, by the model's item."""
         self._turns: dict[str, str] = {}
@@ -56,6 +55,7 @@ class Parting:
     def begin(self, connection: Connection | None, key: str) -> None:
         """The call is over; connection: on which its model may still tell something. key: its name here."""
         self._connection, self._key = connection, key
+        self._parts.tasks.spawn(self._keeping.keep(), "keeps what a caller was saying")
 
     def on_event(self, connection: Connection, event: ModelEvent) -> None:
         """What the model tells after the end: nothing but speech and its words counts."""
@@ -77,7 +77,8 @@ class Parting:
         self._came.set()
 
     async def words(self) -> None:
-        """Wait for those of turns that are over, not long."""
+        """Wait for those of turns that are over, not long; and for what was left to this call, to leave it again."""
+        await self._keeping.begun()
         if self._connection is not None:
             await self._caller.words(WORDS_SECONDS)
 
@@ -86,7 +87,10 @@ class Parting:
         if reason in COMES_BACK and self._half is None:
             self._half = self._caller.leave()
             if self._half is not None:
-                self._halves.keep(self._session_id, self._half)
+                self._half.by = self._keeping.holder if self._keeping.kept else None
+                self._parts.halves.keep(self._session_id, self._half)
+                last = self._keeping.last(self._half)
+                self._kept = self._parts.tasks.spawn(last, "keeps what a caller said last", last=True)
 
     @property
     def may_hear_out(self) -> bool:
@@ -121,15 +125,18 @@ class Parting:
         """Write the words down if nobody here takes the sound in time; it is given up for them then."""
         half, entries = self._half, self._entries()
         assert half is not None, "there is a half sentence"
-        await self._halves.nobody_came(half)
-        if not entries or not self._halves.replace(self._session_id, half):
+        halves = self._parts.halves
+        await halves.nobody_came(half)
+        if self._kept is not None:
+            await asyncio.wait((self._kept,))
+        if not entries or not halves.replace(self._session_id, half) or not await self._keeping.may_say(entries):
             return
         try:
-            await self._outbox.append(self._session_id, entries)
+            await self._parts.outbox.append(self._session_id, entries)
         except SessionManagerError:
-            self._halves.keep(self._session_id, half)
+            halves.keep(self._session_id, half)
         else:
-            self._counts.half("written")
+            self._parts.counts.half("written")
 
     def _entries(self) -> list[dict[str, Any]]:
         """In the order in which they were said."""

@@ -14,6 +14,7 @@ from sessionmanager.bridges.doors.socket import CarrierSocket
 from sessionmanager.errors import (
     AlreadyExists,
     Erased,
+    Forbidden,
     Full,
     IllegalTransition,
     Invalid,
@@ -22,6 +23,7 @@ from sessionmanager.errors import (
     NotResumable,
     SessionManagerError,
     TooLarge,
+    Unauthenticated,
 )
 
 REFUSALS: Final = (
@@ -37,6 +39,10 @@ REFUSALS: Final = (
 )
 """Answers that waiting does not change. All else may pass: a tier or a model that is away, a deployment, a token that
 is being replaced."""
+_HINTS: Final = {
+    Unauthenticated.type: "; this is about the bridge's own token",
+    Forbidden.type: "; this is about the bridge's own token: it needs the role `bridge`",
+}
 PATIENCE_SECONDS: Final = 30.0
 PAUSE_SECONDS: Final = 0.1
 PAUSE_SECONDS_MAX: Final = 2.0
@@ -98,14 +104,17 @@ async def _enter(
 
 
 async def _try_again(stack: AsyncExitStack, bridge: Taker, arrival: Arrival, line: Line) -> Call:
-    pause = PAUSE_SECONDS
+    pause, told = PAUSE_SECONDS, ""
     while True:
         try:
             return await stack.enter_async_context(bridge.take(arrival, line))
         except REFUSALS as error:
             raise Refused(_said(error)) from None
         except SessionManagerError as error:
-            _log.warning("a %s call waits: %s", arrival.gateway, error.type)
+            if error.type != told:
+                hint = _HINTS.get(error.type, "")
+                _log.warning("a call of %s waits: %s: %s%s", arrival.gateway, error.type, error.detail, hint)
+                told = error.type
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))
         pause = min(2 * pause, PAUSE_SECONDS_MAX)
 

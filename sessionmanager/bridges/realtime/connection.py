@@ -11,35 +11,29 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 
 import msgspec
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
-from sessionmanager import __version__
 from sessionmanager.bridges.media.formats import MediaFormat
-from sessionmanager.bridges.realtime.names import BETA_HEADER, Flavour, item_for, model_media, session_of
+from sessionmanager.bridges.realtime.dialing import EVENTS_WAITING_MAX, check_address, dial
+from sessionmanager.bridges.realtime.names import Flavour, item_for, model_media, session_of
 from sessionmanager.bridges.realtime.reading import Event, no_more, read, told_by
 from sessionmanager.bridges.upstream import MODEL_SECONDS, Connection, Identity, ModelEvent, ModelLost, Setup, Skipped
 
-EVENT_BYTES_MAX: Final = 16 * 1024 * 1024
-EVENTS_WAITING_MAX: Final = 1_000
-"""Frames that wait to be read; beyond, the server waits."""
-CLOSE_SECONDS: Final = 1.0
-PING_SECONDS: Final = 5.0
-"""A connection that answers no ping for so long is dead."""
 SEND_SECONDS: Final = 5.0
 SOUND_BYTES_MAX: Final = 256 * 1024
 """Of one event: what was kept while there was no connection is sent in several."""
 ALREADY_THERE: Final = "item_create_duplicate_item_id"
-FOR_EVER: Final = (400, 401, 403, 404)
-"""Handshake answers that asking again does not change."""
 _ABOUT_ITEM: Final = "item-"
 _log: Final = logging.getLogger("sessionmanager.bridges.realtime")
 
 
 class RealtimeModel:
-    """A `Model` at an address. url: `wss://…`, its query included (`?model=…`). token: sent as a bearer token."""
+    """A `Model` at an address. url: `wss://…`, its query included (`?model=…`). token: sent as a bearer token. Raises
+    ValueError: this is the address of no WebSocket."""
 
     def __init__(self, url: str, *, token: str | None = None, flavour: Flavour = "ga") -> None:
+        check_address(url)
         self._url = url
         self._token = token
         self._flavour: Flavour = flavour
@@ -57,7 +51,7 @@ class RealtimeModel:
 
     @asynccontextmanager
     async def _connect(self, setup: Setup) -> AsyncGenerator[Connection]:
-        socket = await self._open()
+        socket = await dial(self._url, self._token, self._flavour)
         try:
             made = RealtimeConnection(socket, self._flavour)
             try:
@@ -68,30 +62,6 @@ class RealtimeModel:
             yield made
         finally:
             await socket.close()
-
-    async def _open(self) -> ClientConnection:
-        headers = {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
-        if self._flavour == "beta":
-            headers |= dict((BETA_HEADER,))
-        try:
-            return await connect(
-                self._url,
-                additional_headers=headers,
-                user_agent_header=f"sessionmanager/{__version__}",
-                open_timeout=MODEL_SECONDS,
-                close_timeout=CLOSE_SECONDS,
-                ping_interval=PING_SECONDS,
-                ping_timeout=PING_SECONDS,
-                max_size=EVENT_BYTES_MAX,
-                max_queue=EVENTS_WAITING_MAX,
-                compression=None,
-            )
-        except InvalidStatus as error:
-            status = error.response.status_code
-            raise ModelLost(f"the handshake was answered with {status}", may_pass=status not in FOR_EVER) from None
-        except (OSError, TimeoutError, WebSocketException) as error:
-            # Its text may hold the address, and that a credential.
-            raise ModelLost(f"no connection: {type(error).__name__}") from None
 
 
 class RealtimeConnection:

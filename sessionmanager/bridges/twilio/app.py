@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from sessionmanager.bridges.doors.denials import Denials
 from sessionmanager.bridges.doors.socket import POLICY, CarrierSocket, Sockets
 from sessionmanager.bridges.doors.taking import Taker
 from sessionmanager.bridges.twilio import twiml
@@ -23,9 +23,15 @@ from sessionmanager.bridges.twilio.relay import RelayTalk
 from sessionmanager.bridges.twilio.signature import Signatures
 from sessionmanager.bridges.twilio.talking import Talk
 from sessionmanager.bridges.twilio.webhooks import Addresses, Webhooks
+from sessionmanager.running.small_server import BodyRefused, read_body
 
 BODY_BYTES_MAX: Final = 64 * 1024
 BODY_SECONDS: Final = 5.0
+BODY_REFUSALS: Final = {
+    413: f"a webhook has at most {BODY_BYTES_MAX} bytes",
+    408: "the body did not come in time",
+    400: "the body broke off",
+}
 FIELDS_MAX: Final = 200
 CALL_SID_CHARS_MAX: Final = 128
 FORM: Final = "application/x-www-form-urlencoded"
@@ -49,6 +55,7 @@ class Doors:
         self._prefix = prefix
         self._signatures = Signatures(options.auth_tokens, options.shared_keys)
         self._is_open = not options.auth_tokens and not options.shared_keys
+        self._denials = Denials()
         self._live = LiveCalls()
         self._webhooks = Webhooks(desk, self._live, options)
         self.sockets = Sockets(options.sockets_max)
@@ -93,12 +100,16 @@ class Doors:
         """The form of a request that Twilio has signed. Raises Refusal."""
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
             raise Refusal(415, f"a webhook is {FORM}")
-        body = await _body(request)
+        try:
+            body = await read_body(request, bytes_max=BODY_BYTES_MAX, seconds=BODY_SECONDS)
+        except BodyRefused as refused:
+            raise Refusal(refused.status, BODY_REFUSALS[refused.status]) from None
         try:
             pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=FIELDS_MAX)
         except ValueError:
             raise Refusal(400, "the form cannot be read") from None
         if not self._is_open and not self._signatures.fits_form(request.headers, self._called(request), pairs):
+            self._denials.tell(self._why(request))
             raise Refusal(403, "the signature does not fit: see public_url and auth_tokens")
         form = dict(pairs)
         if not 0 < len(form.get("CallSid", "")) <= CALL_SID_CHARS_MAX or not form["CallSid"].isprintable():
@@ -118,6 +129,7 @@ class Doors:
     async def _talk(self, websocket: WebSocket, talk: type[Talk]) -> None:
         called = self._called(websocket)
         if not self._is_open and not self._signatures.fits_socket(websocket.headers, called):
+            self._denials.tell(self._why(websocket))
             # Before it is accepted, a close is the answer 403.
             await websocket.close(POLICY)
             return
@@ -129,6 +141,13 @@ class Doors:
             await talk(self._bridge, self._desk, self._live, self._options, socket).run()
 
         await self.sockets.attend(websocket, run)
+
+    def _why(self, connection: HTTPConnection) -> str:
+        """Of a request that Twilio does not seem to have signed."""
+        if "x-twilio-signature" not in connection.headers:
+            return "a request without X-Twilio-Signature: 403; it is not Twilio's, or a proxy takes the header away"
+        called = self._called(connection).partition("?")[0]
+        return f"a signature that does not fit: 403; does Twilio call {called} (public_url), are auth_tokens its own?"
 
     # -- addresses
 
@@ -153,21 +172,6 @@ class Doors:
         place = connection.scope["path"].removeprefix(connection.scope.get("root_path", ""))
         query = connection.scope.get("query_string", b"").decode("latin-1")
         return f"{base}{place}{'?' if query else ''}{query}"
-
-
-async def _body(request: Request) -> bytes:
-    taken = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for piece in request.stream():
-                taken += piece
-                if len(taken) > BODY_BYTES_MAX:
-                    raise Refusal(413, f"a webhook has at most {BODY_BYTES_MAX} bytes")
-    except TimeoutError:
-        raise Refusal(408, "the body did not come in time") from None
-    except ClientDisconnect:
-        raise Refusal(400, "the body broke off") from None
-    return bytes(taken)
 
 
 def _xml(text: str) -> Response:

@@ -8,7 +8,6 @@ the changelog of 2025-04-01 for handshakes.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 from base64 import b64encode
@@ -18,7 +17,6 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
 SIGNATURE: Final = "x-twilio-signature"
 SETTINGS: Final = "x-twilio-webhooks-signature-settings"
-BODY_HASH: Final = "bodySHA256"
 _PORTS: Final = {"https": 443, "wss": 443, "http": 80, "ws": 80}
 _settings: Final = re.compile(r"key=([^,\s]{1,128}),\s*algorithm=HMAC_SHA256")
 
@@ -48,13 +46,6 @@ class Signatures:
     def fits_form(self, headers: Mapping[str, str], address: str, form: Form) -> bool:
         """A webhook with a form, or without a body."""
         return self._fits(headers, ((at, form) for at in _with_and_without_port(address)))
-
-    def fits_body(self, headers: Mapping[str, str], address: str, body: bytes) -> bool:
-        """A webhook with a body that is no form: its hash is in the signed address."""
-        parts = _split(address)
-        said = dict(parse_qsl(parts.query)).get(BODY_HASH, "") if parts else ""
-        whole = hmac.compare_digest(said.encode(), hashlib.sha256(body).hexdigest().encode())
-        return self._fits(headers, ((at, ()) for at in _with_and_without_port(address))) and whole
 
     def fits_socket(self, headers: Mapping[str, str], address: str) -> bool:
         """A handshake. Of an address with a query, ConversationRelay signs its pairs as if they were a form."""

@@ -34,10 +34,10 @@ def connect_relay(url: str, *, action: str, attributes: Attributes, parameters: 
     return _connect(action, f"<ConversationRelay{written}>{_parameters(parameters)}</ConversationRelay>")
 
 
-def dial(target: str, *, action: str | None = None) -> str:
-    """Hand the caller over to a number or a SIP address; `action` is asked what comes after."""
+def dial(target: str) -> str:
+    """Hand the caller over to a number or a SIP address."""
     inner = f"<Sip>{escape(target)}</Sip>" if target.lower().startswith(("sip:", "sips:")) else escape(target)
-    return f"<Response><Dial{_written({'action': action})}>{inner}</Dial></Response>"
+    return f"<Response><Dial>{inner}</Dial></Response>"
 
 
 def _connect(action: str, inner: str) -> str:

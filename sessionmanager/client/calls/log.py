@@ -18,7 +18,7 @@ PAGE: int = 200
 
 
 class Content(NamedTuple):
-    """The bytes of an attachment."""
+    """Bytes, and what whoever brought them said they are."""
 
     data: bytes
     content_type: str

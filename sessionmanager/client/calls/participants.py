@@ -9,7 +9,8 @@ from msgspec import UNSET, UnsetType
 
 from sessionmanager.client.caller import given, serves, session_path
 from sessionmanager.client.calls.base import Calls
-from sessionmanager.errors import FloorTaken
+from sessionmanager.client.calls.log import Content
+from sessionmanager.errors import CheckpointTaken, FloorTaken
 from sessionmanager.wire.answers import Participant, Receipt
 from sessionmanager.wire.participants import (
     ClaimPolicy,
@@ -104,6 +105,38 @@ class ParticipantCalls(Calls):
         return await self._caller.ask(
             "POST", session_path(id, "participants", pid, "token"), ParticipantToken, body=body
         )
+
+    @serves("PUT /sessions/{id}/participants/{pid}/checkpoint")
+    async def keep_checkpoint(
+        self,
+        id: str,
+        pid: str,
+        data: bytes,
+        *,
+        holder: str,
+        number: int = 0,
+        content_type: str = "application/octet-stream",
+    ) -> None:
+        """Keep for a minute what it has begun and not said as an entry yet; no bytes empty it. holder: a name of this
+        process, new each time it takes part. number: grows with each; an older one that comes late changes nothing.
+
+        Raises CheckpointTaken: another holder goes on with it. TooLarge: at most 512 KiB.
+        """
+        await self._caller.call(
+            "PUT",
+            session_path(id, "participants", pid, "checkpoint"),
+            query={"holder": holder, "number": number},
+            body=data,
+            headers={"content-type": content_type},
+            final=(CheckpointTaken,),
+        )
+
+    @serves("POST /sessions/{id}/participants/{pid}/checkpoint/take")
+    async def take_checkpoint(self, id: str, pid: str, *, holder: str) -> Content | None:
+        """Go on with what it had begun; None = nothing. Whoever held it before keeps and says no more of it."""
+        path = session_path(id, "participants", pid, "checkpoint", "take")
+        came = await self._caller.call("POST", path, query={"holder": holder})
+        return Content(came.body, came.headers.get("content-type", "")) if came.body else None
 
     @serves("POST /sessions/{id}/floor")
     async def claim_floor(

@@ -6,11 +6,12 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from sessionmanager.core.feed.parts import Cut, FeedLimits
+from sessionmanager.core.feed.limits import FeedLimits
 from sessionmanager.core.feed.reader import Reader, Sources
+from sessionmanager.core.feed.session_subscription import SessionSubscription
 from sessionmanager.core.feed.signals import Signals
 from sessionmanager.core.feed.slots import Slots
-from sessionmanager.core.feed.subscription import Subscription
+from sessionmanager.core.feed.subscription import FeedEnded, Subscription
 from sessionmanager.core.feed.tenant import TenantReader
 from sessionmanager.core.feed.tenant_subscription import TenantSubscription
 from sessionmanager.core.reads import Reads
@@ -31,7 +32,7 @@ class Feeds:
         *,
         clock: Callable[[], float],
         rng: random.Random,
-        limits: FeedLimits = FeedLimits(),  # noqa: B008 - immutable
+        limits: FeedLimits,
     ) -> None:
         self.limits = limits
         self.rng = rng
@@ -41,7 +42,7 @@ class Feeds:
         self._sources = Sources(hot, warm, reads, limits, rng, asyncio.Semaphore(limits.catch_ups_max))
         self._readers: dict[Key, Reader] = {}
         self._tenants: dict[str, TenantReader] = {}
-        self._open: set[Subscription | TenantSubscription] = set()
+        self._open: set[Subscription] = set()
         self._draining = False
 
     def __len__(self) -> int:
@@ -53,7 +54,7 @@ class Feeds:
         """Sessions that are read here for those who follow them."""
         return len(self._readers)
 
-    async def follow(self, key: Key, *, subject: str, after: int | None = None) -> Subscription:
+    async def follow(self, key: Key, *, subject: str, after: int | None = None) -> SessionSubscription:
         """Follow a session from the seq `after`, or from now. It must be closed.
 
         Raises: NotFound, Erased, RateLimited, Draining, TierUnavailable. Cost: one warm read.
@@ -77,11 +78,11 @@ class Feeds:
         def close() -> None:
             give()
             self._open.discard(subscription)
-            if not reader.followers:
+            if not reader.subscribers:
                 reader.close()
                 self._forget(key, reader)
 
-        subscription = Subscription(reader, after, newest, self.limits, close)
+        subscription = SessionSubscription(reader, after, newest, self.limits, close)
         self._open.add(subscription)
         return subscription
 
@@ -98,7 +99,7 @@ class Feeds:
         def close() -> None:
             give()
             self._open.discard(subscription)
-            if not reader.followers:
+            if not reader.subscribers:
                 reader.close()
                 self._forget_tenant(reader)
 
@@ -110,7 +111,7 @@ class Feeds:
         """Send everybody away and let nobody in. Safe to repeat."""
         self._draining = True
         for subscription in tuple(self._open):
-            subscription.cut(Cut("draining"))
+            subscription.end(FeedEnded("draining"))
 
     async def close(self) -> None:
         """`drain`, and stop reading."""

@@ -13,13 +13,16 @@ from typing import Final, NamedTuple, Protocol
 
 import structlog
 
-from sessionmanager.core.feed.parts import FAR, Cut, Ephemeral, FeedLimits, Line, line_of
+from sessionmanager.core.feed.items import FAR, Line, Signal, line_of
+from sessionmanager.core.feed.limits import FeedLimits
+from sessionmanager.core.feed.subscription import FeedEnded
 from sessionmanager.core.history import Range
 from sessionmanager.core.reads import Reads
 from sessionmanager.errors import Contended, Erased, TierUnavailable
 from sessionmanager.tiers.hot.protocol import Hot, Ring
 from sessionmanager.tiers.warm.protocol import WarmHeads
 from sessionmanager.tracing.spans import span, untied
+from sessionmanager.waits.pause import pause
 from sessionmanager.words import Key
 
 LOOK_LINES: Final = 256
@@ -32,16 +35,16 @@ CLOSE_SECONDS: Final = 5.0
 log = structlog.get_logger()
 
 
-class Follower(Protocol):
+class Subscriber(Protocol):
     """Somebody who is fed by a reader. Neither call may wait."""
 
     def push(self, lines: list[Line], size: int) -> None:
         """These lines come next for whoever keeps up. size: of their bytes."""
         ...
 
-    def hint(self, signal: Ephemeral) -> None: ...
+    def signal(self, signal: Signal) -> None: ...
 
-    def cut(self, reason: Cut) -> None: ...
+    def end(self, ended: FeedEnded) -> None: ...
 
 
 class Sources(NamedTuple):
@@ -65,7 +68,7 @@ class Reader:
     def __init__(self, key: Key, position: int, version: int, sources: Sources, on_end: Callable[[], None]) -> None:
         self.key = key
         self.position = position
-        self.followers: set[Follower] = set()
+        self.subscribers: set[Subscriber] = set()
         self._version = version
         self._sources = sources
         self._on_end = on_end
@@ -80,7 +83,7 @@ class Reader:
         ]
 
     def close(self) -> None:
-        """Stop reading; followers hear nothing more."""
+        """Stop reading; subscribers hear nothing more."""
         for task in self._tasks:
             task.cancel()
 
@@ -120,8 +123,8 @@ class Reader:
                                 self._remember(one.version, one.trace)
                             self._wake.set()
                         else:
-                            for follower in self.followers:
-                                follower.hint(Ephemeral(one.data))
+                            for subscriber in self.subscribers:
+                                subscriber.signal(Signal(one.data))
             except TierUnavailable:
                 pass  # the guard has counted it
             except Exception as error:
@@ -140,21 +143,18 @@ class Reader:
                     await asyncio.sleep(self._turn(self._sources.limits.poll_seconds))
                     self._wake.set()
         except Erased:
-            self._end(Cut("erased"))
+            self._end(FeedEnded("erased"))
         except Exception as error:
             log.error("feed.failed", error=type(error).__name__)
-            self._end(Cut("failed"))
+            self._end(FeedEnded("failed"))
 
     async def _woken(self) -> bool:
         """Until the bell rings or it is time to look anyway; whether it rang."""
         limits = self._sources.limits
-        try:
-            async with asyncio.timeout(self._turn(limits.bell_poll_seconds if self._hears else limits.poll_seconds)):
-                await self._wake.wait()
-        except TimeoutError:
-            return False
+        seconds = self._turn(limits.bell_poll_seconds if self._hears else limits.poll_seconds)
+        woken = await pause(self._wake, seconds)
         self._wake.clear()
-        return True
+        return woken
 
     def _turn(self, seconds: float) -> float:
         return seconds * (0.5 + self._sources.rng.random() / 2)
@@ -199,8 +199,8 @@ class Reader:
             lines = [line._replace(trace=self._traces.get(line.version)) for line in lines]
         self.position, self._version = lines[-1].seq, lines[-1].version
         size = sum([len(line.data) for line in lines])
-        for follower in self.followers:
-            follower.push(lines, size)
+        for subscriber in self.subscribers:
+            subscriber.push(lines, size)
 
     def _remember(self, version: int, trace: str) -> None:
         if len(self._traces) >= TRACES_MAX:
@@ -211,8 +211,8 @@ class Reader:
     def _forget_traces(self) -> None:
         self._traces = {version: trace for version, trace in self._traces.items() if version > self._version}
 
-    def _end(self, cut: Cut) -> None:
+    def _end(self, ended: FeedEnded) -> None:
         self._tasks[0].cancel()
-        for follower in tuple(self.followers):
-            follower.cut(cut)
+        for subscriber in tuple(self.subscribers):
+            subscriber.end(ended)
         self._on_end()

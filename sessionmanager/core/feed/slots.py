@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
-from sessionmanager.core.feed.parts import FeedLimits
+from sessionmanager.core.feed.limits import FeedLimits
 from sessionmanager.errors import RateLimited
 from sessionmanager.words import Key
 

@@ -1,118 +1,80 @@
-"""One follower's place in a session's feed."""
+"""What every subscription to a feed has: a place that is given back once, a wake-up, and an end."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Literal
 
-import structlog
+from sessionmanager.core.feed.limits import FeedLimits
+from sessionmanager.waits.pause import pause
 
-from sessionmanager.core.feed.parts import Cut, Ephemeral, FeedLimits, Item, Line
-from sessionmanager.core.feed.reader import Reader
-from sessionmanager.core.feed.seat import Seat
-from sessionmanager.errors import Contended, DataCorrupt, Erased, SessionManagerError, TierUnavailable
-
-SIGNALS_PENDING_MAX: Final = 64
-
-log = structlog.get_logger()
+Reason = Literal["draining", "slow", "erased", "failed"]
+"""Why a feed ends: this replica stops; the reader does not keep up; the session is gone for ever; our own fault."""
 
 
-class Subscription(Seat):
-    """Lines of one session after `after`, each once and in order, and signals while it keeps up.
+class FeedEnded(Exception):
+    """The feed has ended for this subscriber. Nothing is lost: whoever comes back with the last seq goes on there."""
 
-    after: the seq handed out last. newest: of the log when this began. ahead: the seq that was asked for is beyond the
-    log, which the feed goes on from instead.
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason: Reason = reason
+
+
+class Subscription:
+    """One subscriber's place in a feed. on_close: gives it back.
+
+    It is behind from `fall_behind` until `keep_up`: it reads for itself, and what its reader hands out is not kept.
     """
 
-    def __init__(
-        self, reader: Reader, after: int | None, newest: int, limits: FeedLimits, on_close: Callable[[], None]
-    ) -> None:
-        super().__init__(limits, on_close)
-        self.newest = newest
-        self.ahead = after is not None and after > newest
-        self.after = newest if after is None or self.ahead else after
-        self._reader = reader
-        self._pending: list[Item] = []
-        self._pending_bytes = 0
-        self._signals = 0
-        self.behind = self.after < reader.position
-        reader.followers.add(self)
-
-    async def take(self, seconds: float | None = None) -> list[Item]:
-        """What comes next; empty if it was interrupted, or nothing came in time. Raises Cut when the feed is over.
-
-        What had been handed out before a cut still comes first.
-        """
-        if not self._pending and self.behind and self.ended is None:
-            return await self._catch_up()
-        if not self._pending and self.ended is None:
-            await self.wait(seconds)
-        if self._pending:
-            taken, self._pending = self._pending, []
-            self._pending_bytes = self._signals = 0
-            self.taken()
-            self._advance(taken)
-            return taken
-        if self.ended is not None:
-            raise self.ended
-        return []
+    def __init__(self, limits: FeedLimits, on_close: Callable[[], None]) -> None:
+        self.limits = limits
+        self.ended: FeedEnded | None = None
+        self.behind = False
+        self._behind_since: float | None = None
+        """Since when it is, if it had kept up before; a first catching up takes as long as it takes."""
+        self._on_close = on_close
+        self._closed = False
+        self._wake = asyncio.Event()
 
     def close(self) -> None:
-        self._reader.followers.discard(self)
-        super().close()
+        """Follow no more. Safe to repeat."""
+        if not self._closed:
+            self._closed = True
+            self._on_close()
 
-    # -- what the reader calls
+    def end(self, ended: FeedEnded) -> None:
+        """The feed ends here, after what has been handed out."""
+        if self.ended is None:
+            self.ended = ended
+            self._wake.set()
 
-    def push(self, lines: list[Line], size: int) -> None:
-        if self.behind or self.ended is not None:
-            return
-        limits = self.limits
-        if self._pending and (
-            len(self._pending) + len(lines) > limits.pending_items_max
-            or self._pending_bytes + size > limits.pending_bytes_max
-        ):
-            # Not kept for it any longer: it reads on from where it is, at its own pace, for a while.
-            self._pending = []
-            self._pending_bytes = self._signals = 0
-            self.fall_behind()
-            return
-        self._pending += lines if lines[0].seq > self.after else [line for line in lines if line.seq > self.after]
-        self._pending_bytes += size
-        self.interrupt()
+    def interrupt(self) -> None:
+        """Let whoever waits come back at once."""
+        self._wake.set()
 
-    def hint(self, signal: Ephemeral) -> None:
-        if self.behind or self.ended is not None or self._signals >= SIGNALS_PENDING_MAX:
-            return
-        self._signals += 1
-        self._pending.append(signal)
-        self.interrupt()
+    async def wait(self, seconds: float | None) -> None:
+        """Until something comes, an interruption, or the time is over (None: it is never)."""
+        if seconds is None:
+            await self._wake.wait()
+        else:
+            await pause(self._wake, seconds)
+        self._wake.clear()
 
-    # -- inside
+    def taken(self) -> None:
+        """What had come is given out: nothing is left to wake for."""
+        self._wake.clear()
 
-    async def _catch_up(self) -> list[Item]:
-        """One page; none if warm or cold cannot be asked now, after a while."""
-        self.require_pace()
-        try:
-            lines = await self._reader.page(self.after)
-            if not lines and self.after < self._reader.position:
-                raise DataCorrupt("lines of the log are missing")
-        except (TierUnavailable, Contended):
-            await self.wait(self.limits.poll_seconds)
-            return []
-        except Erased:
-            raise Cut("erased") from None
-        except SessionManagerError as error:
-            log.error("feed.failed", error=type(error).__name__)
-            raise Cut("failed") from None
-        taken = list[Item](lines)
-        self._advance(taken)
-        if self.after >= self._reader.position:
-            # No await since the position was looked at: whatever the reader hands out from now on is pushed.
-            self.keep_up()
-        return taken
+    def fall_behind(self) -> None:
+        if not self.behind:
+            self.behind, self._behind_since = True, asyncio.get_running_loop().time()
+        self._wake.set()
 
-    def _advance(self, taken: list[Item]) -> None:
-        last = next((item for item in reversed(taken) if isinstance(item, Line)), None)
-        if last is not None:
-            assert last.seq > self.after, "a feed repeats nothing"
-            self.after = last.seq
+    def keep_up(self) -> None:
+        self.behind, self._behind_since = False, None
+
+    def require_pace(self) -> None:
+        """Raises FeedEnded: it has been behind for too long."""
+        since = self._behind_since
+        if since is not None and asyncio.get_running_loop().time() - since > self.limits.slow_seconds:
+            raise FeedEnded("slow")

@@ -15,9 +15,10 @@ from typing import Final, Protocol
 
 import structlog
 
-from sessionmanager.core.feed.naming import Event, Gap, event_of, recorded_at
-from sessionmanager.core.feed.parts import FAR, Cut
+from sessionmanager.core.feed.events import Event, Gap, event_of, recorded_at
+from sessionmanager.core.feed.items import FAR
 from sessionmanager.core.feed.reader import CLOSE_SECONDS, Sources
+from sessionmanager.core.feed.subscription import FeedEnded
 from sessionmanager.core.history import Range
 from sessionmanager.errors import Contended, DataCorrupt, Erased, NotFound, TierUnavailable
 from sessionmanager.model import instants
@@ -33,7 +34,7 @@ LINES_PAGE: Final = 200
 log = structlog.get_logger()
 
 
-class TenantFollower(Protocol):
+class TenantSubscriber(Protocol):
     """Somebody who is fed by a tenant's reader. No call may wait."""
 
     def push(self, events: list[Event]) -> None:
@@ -44,7 +45,7 @@ class TenantFollower(Protocol):
         """More has happened than is told."""
         ...
 
-    def cut(self, reason: Cut) -> None: ...
+    def end(self, ended: FeedEnded) -> None: ...
 
 
 class TooMany(Exception):
@@ -139,7 +140,7 @@ class TenantReader:
     def __init__(self, tenant: str, warm: Warm, sources: Sources, on_end: Callable[[TenantReader], None]) -> None:
         self.tenant = tenant
         self.log = TenantLog(tenant, warm, sources)
-        self.followers: set[TenantFollower] = set()
+        self.subscribers: set[TenantSubscriber] = set()
         self.horizon = self.log.now()
         self.lost = False
         self._sources = sources
@@ -149,7 +150,7 @@ class TenantReader:
         self._task = asyncio.create_task(self._run(), context=Context())
 
     def close(self) -> None:
-        """Stop reading; followers hear nothing more."""
+        """Stop reading; subscribers hear nothing more."""
         self._task.cancel()
 
     async def closed(self) -> None:
@@ -169,8 +170,8 @@ class TenantReader:
                 await asyncio.sleep(limits.tenant_poll_seconds * (0.5 + rng.random() / 2))
         except Exception as error:
             log.error("feed.failed", error=type(error).__name__)
-            for follower in tuple(self.followers):
-                follower.cut(Cut("failed"))
+            for subscriber in tuple(self.subscribers):
+                subscriber.end(FeedEnded("failed"))
             self._on_end(self)
 
     async def _look(self) -> None:
@@ -190,8 +191,8 @@ class TenantReader:
             async for lines in self.log.lines(session, known, self.horizon):
                 seen[session] = lines[-1].seq
                 events = [event_of(session, line, self.horizon) for line in lines]
-                for follower in self.followers:
-                    follower.push(events)
+                for subscriber in self.subscribers:
+                    subscriber.push(events)
             seen[session] = max(newest, seen.get(session, 0))  # also if its lines cannot be read at all
         for session in seen.keys() - moved.keys():
             del seen[session]  # quiet for longer than the overlap
@@ -201,8 +202,8 @@ class TenantReader:
         self._seen = None
         self.horizon = self.log.now()
         if not self.lost:
-            for follower in tuple(self.followers):
-                follower.lose(Gap(self.horizon))
+            for subscriber in tuple(self.subscribers):
+                subscriber.lose(Gap(self.horizon))
         self.lost = True
 
 

@@ -1,20 +1,18 @@
-"""One follower's place in a tenant's feed."""
+"""One subscriber's place in a tenant's feed."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 
-from sessionmanager.core.feed.naming import Event, Gap, event_of
-from sessionmanager.core.feed.parts import FeedLimits
-from sessionmanager.core.feed.seat import Seat
+from sessionmanager.core.feed.events import Event, Gap, TenantItem, event_of
+from sessionmanager.core.feed.limits import FeedLimits
+from sessionmanager.core.feed.subscription import Subscription
 from sessionmanager.core.feed.tenant import TenantReader, TooMany
 from sessionmanager.errors import Contended, TierUnavailable
 from sessionmanager.words import Instant
 
-Happened = Event | Gap
 
-
-class TenantSubscription(Seat):
+class TenantSubscription(Subscription):
     """Events of a tenant's sessions since an instant, each at least once, those of one session in order.
 
     cursor: a feed that is begun again from here misses nothing that was not handed out.
@@ -26,21 +24,21 @@ class TenantSubscription(Seat):
         super().__init__(limits, on_close)
         self.cursor = reader.horizon if since is None else since
         self._reader = reader
-        self._pending: list[Happened] = []
+        self._pending: list[TenantItem] = []
         self._pending_bytes = 0
         self.behind = since is not None
         self._again = False
         """It missed something while it read for itself."""
-        self._pass: AsyncGenerator[list[Happened]] | None = None
+        self._pass: AsyncGenerator[list[TenantItem]] | None = None
         self._given: dict[str, int] = {}
         """Newest seqs that its own reading gave out, which the reader may hand out once more."""
         self._given_until: Instant | None = None
-        reader.followers.add(self)
+        reader.subscribers.add(self)
         if reader.lost:
             self.lose(Gap(reader.horizon))
 
-    async def take(self, seconds: float | None = None) -> list[Happened]:
-        """What comes next; empty if it was interrupted, or nothing came in time. Raises Cut when the feed is over."""
+    async def take(self, seconds: float | None = None) -> list[TenantItem]:
+        """What comes next; empty if it was interrupted, or nothing came in time. Raises FeedEnded when it is over."""
         if self.behind and self.ended is None:
             return await self._catch_up()
         if not self._pending and self.ended is None:
@@ -56,7 +54,7 @@ class TenantSubscription(Seat):
         return []
 
     def close(self) -> None:
-        self._reader.followers.discard(self)
+        self._reader.subscribers.discard(self)
         super().close()
 
     # -- what the reader calls
@@ -89,7 +87,7 @@ class TenantSubscription(Seat):
 
     # -- inside
 
-    async def _catch_up(self) -> list[Happened]:
+    async def _catch_up(self) -> list[TenantItem]:
         """A piece of what it has missed; none if warm or cold cannot be asked now, after a while."""
         self.require_pace()
         if self._pass is None:
@@ -112,7 +110,7 @@ class TenantSubscription(Seat):
         if keeps_up:
             self.keep_up()
 
-    async def _read(self, since: Instant) -> AsyncGenerator[list[Happened]]:
+    async def _read(self, since: Instant) -> AsyncGenerator[list[TenantItem]]:
         log = self._reader.log
         began = log.now()
         moved = await log.moved(since)

@@ -1,4 +1,4 @@
-"""Files that hold one key: made so that only their owner reads them, read so that nothing half right is taken."""
+"""Files of keys, one or a few: made so that only their owner reads them, read so that nothing half right is taken."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Final
 
 KEY_BYTES: Final = 32
-_FILE_BYTES_MAX: Final = 128
+KEYS_MAX: Final = 4
+"""In one file: the one in use, and those that it takes the place of."""
+_LINE_END_BYTES: Final = 2
+_FILE_BYTES_MAX: Final = KEYS_MAX * (2 * KEY_BYTES + _LINE_END_BYTES)
 _DISTINCT_BYTES_MIN: Final = 8
 
 
@@ -38,10 +41,21 @@ def make_key_file(path: Path) -> bytes:
 
 
 def read_key_file(path: Path) -> bytes:
-    """The 32 bytes of a key file: raw, or as 64 hex digits with at most one line end.
+    """The 32 bytes of a file with one key: raw, or as 64 hex digits with at most one line end.
 
-    Raises OSError (FileNotFoundError …), ValueError: not a plain file, open to others, or not such a key. Neither holds
-    anything of the contents. Links are followed: mounted secrets are links.
+    Raises as `read_key_lines`.
+    """
+    keys = read_key_lines(path)
+    if len(keys) != 1:
+        raise ValueError(f"one key; {path} holds {len(keys)}")
+    return keys[0]
+
+
+def read_key_lines(path: Path) -> tuple[bytes, ...]:
+    """The keys of a file, of 32 bytes each: one, raw or as 64 hex digits, or up to `KEYS_MAX` lines of hex digits.
+
+    Raises OSError (FileNotFoundError …), ValueError: not a plain file, open to others, or not such keys, all different.
+    Neither holds anything of the contents. Links are followed: mounted secrets are links.
     """
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
@@ -52,26 +66,33 @@ def read_key_file(path: Path) -> bytes:
         raise ValueError(
             f"a file that at most its owner may write and its group read (0600, 0440); {path} is open to others"
         )
-    key = data
-    if len(data) != KEY_BYTES:
-        text = data.removesuffix(b"\n").removesuffix(b"\r")
-        try:
-            key = bytes.fromhex(text.decode("ascii")) if len(text) == 2 * KEY_BYTES else b""
-        except ValueError:
-            key = b""
-    if len(key) != KEY_BYTES or len(set(key)) < _DISTINCT_BYTES_MIN:
+    keys = (data,) if len(data) == KEY_BYTES else tuple(map(_key_of, data.removesuffix(b"\n").split(b"\n")))
+    if any(len(key) != KEY_BYTES or len(set(key)) < _DISTINCT_BYTES_MIN for key in keys) or len(keys) > KEYS_MAX:
         raise ValueError(
-            f"a key of {KEY_BYTES} random bytes, raw or as {2 * KEY_BYTES} hex digits, which {path} does not hold"
+            f"a key of {KEY_BYTES} random bytes, raw or as {2 * KEY_BYTES} hex digits, or up to {KEYS_MAX} lines of "
+            f"such digits, which {path} does not hold"
         )
-    return key
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"keys that differ; {path} holds one of them twice")
+    return keys
 
 
-def load_or_make_key_file(path: Path) -> tuple[bytes, bool]:
-    """The key of this file, and whether it was made now. Raises what the two above raise, but not FileExistsError."""
+def load_or_make_key_file(path: Path) -> tuple[tuple[bytes, ...], bool]:
+    """The keys of this file, and whether it was made now, with one. Raises what those above raise, but not
+    FileExistsError."""
     try:
-        return read_key_file(path), False
+        return read_key_lines(path), False
     except FileNotFoundError:
         try:
-            return make_key_file(path), True
+            return (make_key_file(path),), True
         except FileExistsError:
-            return read_key_file(path), False  # another process was quicker
+            return read_key_lines(path), False  # another process was quicker
+
+
+def _key_of(line: bytes) -> bytes:
+    """The key of one line; nothing where it is none."""
+    text = line.removesuffix(b"\r")
+    try:
+        return bytes.fromhex(text.decode("ascii")) if len(text) == 2 * KEY_BYTES else b""
+    except ValueError:
+        return b""

@@ -1,8 +1,8 @@
 """The keys: master key → tenant key → session key.
 
-The master key is a file. A tenant's key is a record in warm, wrapped by it; a session's key is in the head, wrapped by
-its tenant's, and goes with the tombstone: what it sealed is noise from then on, wherever copies lie (crypto-shredding,
-reliability.md Corr. 8). Every wrap names the key that opens it. Wrapped keys are never sent to hot.
+Master keys are in a file. A tenant's key is a record in warm, wrapped by one of them; a session's key is in the head,
+wrapped by its tenant's, and goes with the tombstone: what it sealed is noise from then on, wherever copies lie
+(crypto-shredding, reliability.md Corr. 8). Every wrap names the key that opens it. Wrapped keys are never sent to hot.
 """
 
 from __future__ import annotations
@@ -11,73 +11,26 @@ import asyncio
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Final
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from sessionmanager.core.keys.files import KEY_BYTES
+from sessionmanager.core.keys.master import MasterKey, MasterKeys
 from sessionmanager.core.keys.sealing import OWNER_BYTES, SessionKey, bind, kek_id_of, unwrap, wrap
+from sessionmanager.core.keys.standing import Anew, Where, wrap_anew, writing
 from sessionmanager.core.records import RecordForm
 from sessionmanager.errors import DataCorrupt, OutcomeUnknown, RevConflict, TierUnavailable
 from sessionmanager.model.head import KeyRing
-from sessionmanager.model.roles import ALL_TENANTS
 from sessionmanager.tiers.warm.protocol import WarmRecords
 from sessionmanager.words import Key
 
 TENANT_KEYS_MAX: Final = 1024
 TENANT_KEY: Final = "tenant-key"
-MASTER_KEY: Final = "master-key"
+RING_ID: Final = "ring"
 _TRIES: Final = 4
 _form = RecordForm(KeyRing, "a tenant's stored key")
-
-Purpose = Literal["kek", "cursor", "derived-id", "hot-mac", "api-key", "id"]
-
-
-class MasterKey:
-    """The root of all keys, and the keys for other purposes that come from it (HKDF-SHA256, RFC 5869)."""
-
-    __slots__ = ("_aead", "_key", "id")
-
-    def __init__(self, key: bytes) -> None:
-        if len(key) != KEY_BYTES:
-            raise ValueError(f"a master key has {KEY_BYTES} bytes")
-        self._key = key
-        self._aead = AESGCM(self.derive("kek"))
-        self.id = "m" + self.derive("id")[:8].hex()
-
-    def __repr__(self) -> str:
-        return f"MasterKey({self.id}, ***)"
-
-    def derive(self, purpose: Purpose) -> bytes:
-        """32 bytes for one purpose, the same each time; none tells anything about another or about the key."""
-        return HKDF(
-            algorithm=SHA256(), length=KEY_BYTES, salt=None, info=f"sessionmanager:1:{purpose}".encode()
-        ).derive(self._key)
-
-    @property
-    def cursor_key(self) -> bytes:
-        return self.derive("cursor")
-
-    @property
-    def derived_id_key(self) -> bytes:
-        return self.derive("derived-id")
-
-    @property
-    def hot_mac_key(self) -> bytes:
-        return self.derive("hot-mac")
-
-    @property
-    def api_key_key(self) -> bytes:
-        return self.derive("api-key")
-
-    def wrap(self, aad: bytes, secret: bytes) -> str:
-        return wrap(self._aead, self.id, aad, secret)
-
-    def unwrap(self, aad: bytes, wrapped: str) -> bytes:
-        return unwrap(self._aead, self.id, aad, wrapped)
 
 
 class TenantKeys:
@@ -109,21 +62,10 @@ class TenantKeys:
 
 
 class SessionKeys:
-    """The way from the master key to a session's. One a process; keeps the keys of the last 1,024 tenants in memory.
+    """The way from a master key to a session's. One a process; keeps the keys of the last 1,024 tenants in memory."""
 
-    older: master keys that were replaced; they open what they wrapped and wrap nothing new.
-    """
-
-    def __init__(
-        self,
-        master: MasterKey,
-        records: WarmRecords,
-        *,
-        older: Sequence[MasterKey] = (),
-        tenants_max: int = TENANT_KEYS_MAX,
-    ) -> None:
-        self._master = master
-        self._masters = {each.id: each for each in (*older, master)}
+    def __init__(self, masters: MasterKeys, records: WarmRecords, *, tenants_max: int = TENANT_KEYS_MAX) -> None:
+        self._masters = masters
         self._records = records
         self._tenants: OrderedDict[str, TenantKeys] = OrderedDict()
         self._tenants_max = tenants_max
@@ -132,7 +74,7 @@ class SessionKeys:
     async def create(self, key: Key) -> KeyRing:
         """The ring of a new session, with a new key.
 
-        Raises TierUnavailable, DataCorrupt. Cost: some 6 µs; one read of warm for a tenant not seen lately, and one
+        Raises TierUnavailable, DataCorrupt. Cost: some 6 µs; one read of warm for a tenant not seen lately, five and a
         write for a new one.
         """
         keys = await self.tenant(key.tenant)
@@ -159,24 +101,6 @@ class SessionKeys:
         # Shielded: a caller that goes away must not take the keys from the others that wait.
         return await asyncio.shield(loading)
 
-    async def check_master(self) -> None:
-        """Whether this master key is the one that this data was written with; the first one to ask is written down.
-
-        Raises ValueError with what would be right, TierUnavailable. Cost: one read of warm, at start.
-        """
-        for _ in range(_TRIES):
-            record = await self._records.get_record(ALL_TENANTS, MASTER_KEY, "current")
-            if record is not None and record.data.decode("latin-1") not in self._masters:
-                raise ValueError("the key that the data was written with: this is another master key")
-            if record is not None and record.data == self._master.id.encode():
-                return
-            try:
-                rev = record.rev if record is not None else 0
-                await self._records.put_record(ALL_TENANTS, MASTER_KEY, "current", self._master.id.encode(), rev=rev)
-            except (RevConflict, OutcomeUnknown):
-                continue  # read again: it tells what stands
-        raise TierUnavailable("warm", "the master key's name could not be kept")
-
     def _loaded(self, tenant: str, task: asyncio.Task[TenantKeys]) -> None:
         self._loading.pop(tenant, None)
         if task.cancelled() or task.exception() is not None:
@@ -186,31 +110,53 @@ class SessionKeys:
             self._tenants.popitem(last=False)
 
     async def _load(self, tenant: str) -> TenantKeys:
+        where = Where(tenant, TENANT_KEY, RING_ID)
         for _ in range(_TRIES):
-            record = await self._records.get_record(tenant, TENANT_KEY, "ring")
+            record = await self._records.get_record(*where)
             if record is not None:
-                return self._open(tenant, record.data)
+                return _open(self._masters, tenant, record.data)
+            master = await writing(self._records, self._masters)
             key_id = "t" + os.urandom(8).hex()
-            wrapped = self._master.wrap(bind("tenant-key", self._master.id, tenant, key_id), os.urandom(KEY_BYTES))
-            data = _form.encode(KeyRing(current=key_id, wrapped={key_id: wrapped}))
+            wrapped = master.wrap(_aad(master, tenant, key_id), os.urandom(KEY_BYTES))
             try:
-                await self._records.put_record(tenant, TENANT_KEY, "ring", data, rev=0)
+                data = _form.encode(KeyRing(current=key_id, wrapped={key_id: wrapped}))
+                await self._records.put_record(*where, data, rev=0)
             except (RevConflict, OutcomeUnknown):
-                continue  # another replica was quicker, or it may stand: whatever is read next is the tenant's key
-            return self._open(tenant, data)
+                pass  # another replica was quicker, or it may stand: whatever is read next is the tenant's key
+            # Crash here: a key that nothing was sealed with; whoever runs `rewrap` later wraps it anew.
+            await wrap_anew(self._records, self._masters, where, tenant_key_anew(self._masters, tenant))
         raise TierUnavailable("warm", "a tenant's key could not be kept")
 
-    def _open(self, tenant: str, data: bytes) -> TenantKeys:
+
+def tenant_key_anew(masters: MasterKeys, tenant: str) -> Anew:
+    """How the record of a tenant's keys is wrapped by another master key."""
+
+    def anew(data: bytes, to: MasterKey) -> bytes | None:
         ring = _form.read(data)
-        secrets: dict[str, bytes] = {}
-        for key_id, wrapped in ring.wrapped.items():
-            master = self._masters.get(kek_id_of(wrapped))
-            if master is None:
-                raise DataCorrupt("a tenant's key is wrapped by a master key that this service was not given")
-            secrets[key_id] = master.unwrap(bind("tenant-key", master.id, tenant, key_id), wrapped)
-        if ring.current is None or ring.current not in secrets:
-            raise DataCorrupt("a tenant has no key in use")
-        return TenantKeys(tenant, ring.current, secrets)
+        if all(kek_id_of(each) == to.id for each in ring.wrapped.values()):
+            return None
+        secrets = {key_id: _unwrap(masters, tenant, key_id, each) for key_id, each in ring.wrapped.items()}
+        wrapped = {key_id: to.wrap(_aad(to, tenant, key_id), secret) for key_id, secret in secrets.items()}
+        return _form.encode(KeyRing(current=ring.current, wrapped=wrapped))
+
+    return anew
+
+
+def _open(masters: MasterKeys, tenant: str, data: bytes) -> TenantKeys:
+    ring = _form.read(data)
+    secrets = {key_id: _unwrap(masters, tenant, key_id, wrapped) for key_id, wrapped in ring.wrapped.items()}
+    if ring.current is None or ring.current not in secrets:
+        raise DataCorrupt("a tenant has no key in use")
+    return TenantKeys(tenant, ring.current, secrets)
+
+
+def _unwrap(masters: MasterKeys, tenant: str, key_id: str, wrapped: str) -> bytes:
+    master = masters.opening(wrapped)
+    return master.unwrap(_aad(master, tenant, key_id), wrapped)
+
+
+def _aad(master: MasterKey, tenant: str, key_id: str) -> bytes:
+    return bind("tenant-key", master.id, tenant, key_id)
 
 
 def _owner(key: Key) -> bytes:

@@ -16,7 +16,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from sessionmanager.core.bodies import Put, session_prefix
+from sessionmanager.core.bodies import session_prefix
 from sessionmanager.core.build import Amendment
 from sessionmanager.core.moves.collect import collected, holds_intent, with_intents
 from sessionmanager.core.moves.moving import Moving
@@ -25,9 +25,10 @@ from sessionmanager.core.moves.rehydrate import archived_body
 from sessionmanager.core.moves.upload import Uploads
 from sessionmanager.errors import SessionManagerError
 from sessionmanager.model.change import Trail
-from sessionmanager.model.codec import Stored, sha256
-from sessionmanager.model.entry import StoredEntry, decode_entry
+from sessionmanager.model.codec import Stored
+from sessionmanager.model.entry import StoredEntry
 from sessionmanager.model.head import NULL, Detail, Index, Intent, Ref, Work
+from sessionmanager.model.index import reference
 from sessionmanager.model.timers import due_now, is_moving
 from sessionmanager.words import Instant, Key
 
@@ -83,7 +84,7 @@ class Archiver:
         put = await uploads.put(key, stored.head.keys, name, canonical)
         # Crash here: the object lies in cold, nothing points to it; `collect.py` removes it.
         listed = await self._warm.list_bodies(key)
-        pointer = _pointer(put, canonical, tail, intent_id)
+        pointer = put.named_in(reference(tail, intent_id, canonical))
         stub = await self._ledger.amend(key, self._stub(stored, intent_id, pointer))
         return listed if stub is not None else None
 
@@ -148,23 +149,3 @@ def _lasting(work: Work) -> Work:
 
 def _object_of(ref: Ref | None) -> tuple[str, ...]:
     return (ref.object,) if ref is not None and ref.object is not None else ()
-
-
-def _pointer(put: Put, canonical: bytes, tail: tuple[StoredEntry, ...], intent_id: str) -> Ref:
-    first, last = decode_entry(tail[0].data), decode_entry(tail[-1].data)
-    return Ref(
-        id=intent_id,
-        level=0,
-        first_seq=first.seq,
-        last_seq=last.seq,
-        first_version=first.version,
-        last_version=last.version,
-        first_at=first.recorded_at,
-        last_at=last.recorded_at,
-        bytes=len(canonical),
-        sha256=sha256(canonical),
-        object=put.object,
-        stored_sha256=put.stored_sha256,
-        stored_bytes=put.stored_bytes,
-        key_id=put.key_id,
-    )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from sessionmanager.core.bodies import Put, session_prefix
+from sessionmanager.core.bodies import session_prefix
 from sessionmanager.core.build import Amendment
 from sessionmanager.core.moves.collect import collected, holds_intent, with_intents
 from sessionmanager.core.moves.moving import Moving
@@ -140,7 +140,8 @@ class Offloader:
         for level, body_id in plan.folds:
             oldest = index.levels[level][: self._policy.node_fanout]
             body = node(oldest, body_id)
-            ref = _moved(body.ref, await uploads.put(key, head.keys, plan.names[body_id], body.canonical))
+            put = await uploads.put(key, head.keys, plan.names[body_id], body.canonical)
+            ref = put.named_in(body.ref)
             folds.append(Fold(level, tuple(child.id for child in oldest), ref))
             index = replace_folded(index, level, len(oldest), ref)
         return moved, folds
@@ -154,7 +155,8 @@ class Offloader:
             ]
             body = node(children, ref.id)
             ref, canonical = body.ref, body.canonical
-        return _moved(ref, await uploads.put(key, ring, names[ref.id], canonical))
+        put = await uploads.put(key, ring, names[ref.id], canonical)
+        return put.named_in(ref)
 
     async def _point(self, key: Key, intent_id: str, moved: dict[str, Ref], folds: list[Fold]) -> bool:
         def decide(stored: Stored, now: Instant) -> Amendment | None:
@@ -177,9 +179,3 @@ class Offloader:
 
 def _in_cold(ref: Ref) -> bool:
     return ref.object is not None
-
-
-def _moved(ref: Ref, put: Put) -> Ref:
-    return replace(
-        ref, object=put.object, stored_sha256=put.stored_sha256, stored_bytes=put.stored_bytes, key_id=put.key_id
-    )

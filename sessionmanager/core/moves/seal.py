@@ -116,7 +116,10 @@ class Sealer:
             raise
         if not pointed:
             await self._warm.drop_bodies(key, [each.ref.id for each in (body, *nodes)])
-            await ledger.amend(key, lambda now_stored, now: _given_up(now_stored, intent_id))
+            if await ledger.amend(key, lambda now_stored, now: _given_up(now_stored, intent_id)) is None:
+                # Nothing was fenced since the list, which may name what another sealer is about to point to. Whoever
+                # has taken our intent away sweeps.
+                return False
         # Crash here: the index holds the segment, its intent is fulfilled; collection lets it go.
         await collector.sweep(key, listed, frozenset((intent_id,)))
         return pointed

@@ -80,11 +80,6 @@ class LiveKit:
     def __repr__(self) -> str:
         return "LiveKit(***)"
 
-    @property
-    def is_silent(self) -> bool:
-        """Whether it has not answered lately, so that it is asked only now and then."""
-        return self._breaker.status != "ok"
-
     async def open(self, name: str, metadata: str) -> Found:
         """See the protocol. Cost: one call; two where the room was there and says something else."""
         limits, made = self._limits, self._made

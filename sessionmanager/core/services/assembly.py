@@ -64,7 +64,7 @@ class Outside(NamedTuple):
     check: Check = check_nothing
 
 
-def outside_of(listed: Sequence[str], tokens: TokenMinter, rooms: RoomTokens | None = None) -> tuple[Outside, Outgoing]:
+def outside_of(listed: Sequence[str], tokens: TokenMinter, rooms: RoomTokens | None) -> tuple[Outside, Outgoing]:
     """Over HTTP, to what is listed; the second is to be closed. rooms: lets those who are asked into a session's room.
 
     Raises ValueError for an entry that says nothing.
@@ -85,10 +85,6 @@ class ServiceSettings(NamedTuple):
     times: Times = Times()
 
 
-async def _nothing(key: Key, head: Head) -> None:
-    """Where there are no rooms."""
-
-
 class Services(NamedTuple):
     """What others use."""
 
@@ -105,13 +101,11 @@ def build_services(
     settings: ServiceSettings,
     client_seconds: float,
     new_pid: Callable[[], str],
-    prepare: Callable[[Key, Head], Awaitable[object]] | None = None,
+    prepare: Callable[[Key, Head], Awaitable[object]],
 ) -> Services:
     """All of it over an open warm tier. prepare: has a session's room opened before somebody is asked into it."""
     registry = ServiceRegistry(warm, settings.times)
-    seating = Seating(
-        ledger, registry, outside.asking, client_seconds=client_seconds, new_pid=new_pid, prepare=prepare or _nothing
-    )
+    seating = Seating(ledger, registry, outside.asking, client_seconds=client_seconds, new_pid=new_pid, prepare=prepare)
     poll_seconds = min(POLL_SECONDS, settings.times.health / 2)
     monitor = Monitor(warm, registry, seating, outside.asking, poll_seconds=poll_seconds)
     return Services(registry, seating, monitor, outside.check)

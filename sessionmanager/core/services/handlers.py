@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import structlog
 
-from sessionmanager.core.feed.naming import event_of
+from sessionmanager.core.feed.events import event_of
 from sessionmanager.model.entry import StoredEntry
 from sessionmanager.words import Instant, Key
 

@@ -14,7 +14,6 @@ from typing import Final
 
 import structlog
 
-from sessionmanager.core.pause import pause
 from sessionmanager.core.services.asking import Asking
 from sessionmanager.core.services.registry import Found, Service, ServiceRegistry
 from sessionmanager.core.services.seating import Seating
@@ -23,6 +22,7 @@ from sessionmanager.model import instants
 from sessionmanager.model.listing import term
 from sessionmanager.model.services import LIVE
 from sessionmanager.tiers.warm.protocol import ListQuery, Position, Warm
+from sessionmanager.waits.pause import pause
 from sessionmanager.words import Instant, Key
 
 POLL_SECONDS: Final = 2.0
@@ -46,7 +46,7 @@ class Monitor:
         seating: Seating,
         asking: Asking,
         *,
-        poll_seconds: float = POLL_SECONDS,
+        poll_seconds: float,
     ) -> None:
         self._warm = warm
         self._registry = registry

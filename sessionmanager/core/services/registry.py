@@ -97,7 +97,7 @@ _form = RecordForm(Service, "the record of a service")
 class ServiceRegistry:
     """Services of all tenants. Every write is a compare-and-set on the service's record."""
 
-    def __init__(self, warm: Warm, times: Times = Times()) -> None:  # noqa: B008 - immutable
+    def __init__(self, warm: Warm, times: Times) -> None:
         self._warm = warm
         self.times = times
 

@@ -61,7 +61,7 @@ class QuotaJudge:
         tenants: Tenants,
         clock: Callable[[], float],
         *,
-        subject_rate: float | None = None,
+        subject_rate: float | None,
         subjects_max: int = SUBJECTS_MAX,
     ) -> None:
         self._records = records

@@ -13,13 +13,13 @@ from typing import Final, Literal
 import structlog
 from msgspec import Struct
 
-from sessionmanager.core.pause import pause
 from sessionmanager.core.records import RecordForm, every_record
 from sessionmanager.core.tenancy.requests import Begun
 from sessionmanager.errors import Contended, DataCorrupt, RevConflict, SessionManagerError
 from sessionmanager.model.roles import ALL_TENANTS
 from sessionmanager.model.timers import Policy
 from sessionmanager.tiers.warm.protocol import Record, WarmRecords
+from sessionmanager.waits.pause import pause
 from sessionmanager.words import Instant
 
 KIND: Final = "tenant-settings"

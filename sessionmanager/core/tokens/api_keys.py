@@ -36,18 +36,17 @@ from sessionmanager.errors import (
 from sessionmanager.model import instants
 from sessionmanager.model.roles import ALL_TENANTS, Actor, may_grant
 from sessionmanager.tiers.warm.protocol import Record, Warm
-from sessionmanager.words import ROLES, Instant, Role
+from sessionmanager.words import API_KEY_PREFIX, ROLES, Instant, Role
 
 KIND: Final = "api-key"
 OF_TENANT: Final = "api-keys"
-PREFIX: Final = "smk_"
 KEYS_PER_TENANT_MAX: Final = 1_000
 KNOWN_MAX: Final = 8_192
 FRESH_SECONDS: Final = 30.0
 GOOD_SECONDS: Final = 3_600.0
 """How long a stream may go on before it is asked again, where the key itself has no end."""
 TRIES: Final = 5
-_SHAPE: Final = re.compile(r"smk_([0-9a-f]{16})([0-9a-f]{16})([0-9a-f]{64})")
+_SHAPE: Final = re.compile(rf"{API_KEY_PREFIX}([0-9a-f]{{16}})([0-9a-f]{{16}})([0-9a-f]{{64}})")
 
 
 class ApiKey(Struct, frozen=True, kw_only=True):
@@ -95,7 +94,7 @@ class ApiKeys:
         mac_key: bytes,
         *,
         random_bytes: Callable[[int], bytes],
-        revoked: Callable[[Actor], bool] = lambda actor: False,
+        revoked: Callable[[Actor], bool],
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -143,7 +142,7 @@ class ApiKeys:
         # First in the list of its tenant, then where it is looked for: what is good for anything can be revoked.
         await self._warm.put_record(tenant, OF_TENANT, key_id, _form.encode(key), rev=0, expires_at=key.expires_at)
         await self._warm.put_record(ALL_TENANTS, KIND, key_id, _form.encode(key), rev=0, expires_at=key.expires_at)
-        return Made(key, f"{PREFIX}{key_id}{self._tag(key_id)}{secret}")
+        return Made(key, f"{API_KEY_PREFIX}{key_id}{self._tag(key_id)}{secret}")
 
     async def list(self, tenant: str) -> list[ApiKey]:
         """All of a tenant's. Cost: a read of warm for each 200."""

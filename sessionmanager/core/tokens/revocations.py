@@ -15,13 +15,13 @@ from typing import Final
 import structlog
 from msgspec import Struct
 
-from sessionmanager.core.pause import pause
 from sessionmanager.core.records import RecordForm, every_record
 from sessionmanager.core.tokens.rules import TOKEN_LIFE_SECONDS_MAX
 from sessionmanager.errors import Contended, DataCorrupt, FieldError, Invalid, RevConflict, SessionManagerError
 from sessionmanager.model.instants import from_ms
 from sessionmanager.model.roles import ALL_TENANTS, Actor
 from sessionmanager.tiers.warm.protocol import WarmRecords
+from sessionmanager.waits.pause import pause
 
 REVOKED_JTI: Final = "revoked-jti"
 REVOKED_SUBJECT: Final = "revoked-subject"

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from sessionmanager.core.feed.naming import is_one_of
+from sessionmanager.core.feed.events import is_one_of
 from sessionmanager.core.records import RecordForm
 from sessionmanager.words import Instant
 
@@ -19,7 +19,7 @@ dead letters as there may be."""
 
 
 class HookSecret(Struct, frozen=True, kw_only=True):
-    """One of the secrets that deliveries are signed with, wrapped by the master key. until: None = for ever."""
+    """One of the secrets that deliveries are signed with, wrapped by a master key. until: None = for ever."""
 
     id: str
     wrapped: str

@@ -19,7 +19,7 @@ from typing import Final
 
 import structlog
 
-from sessionmanager.core.feed.naming import Event, event_of
+from sessionmanager.core.feed.events import Event, event_of
 from sessionmanager.core.webhooks.hook import Hook
 from sessionmanager.core.webhooks.outbox import Mark, Outbox
 from sessionmanager.core.webhooks.places import Followed, Place, Places

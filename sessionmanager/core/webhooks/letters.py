@@ -12,7 +12,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from sessionmanager.core.feed.naming import Event
+from sessionmanager.core.feed.events import Event
 from sessionmanager.core.records import RecordForm
 from sessionmanager.core.webhooks.messages import message_id
 from sessionmanager.core.webhooks.shared import PAGE, Lost, put

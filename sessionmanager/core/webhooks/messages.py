@@ -16,13 +16,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
-from sessionmanager.core.feed.naming import Event, cloud_event, cloud_event_of
-from sessionmanager.core.keys.hierarchy import MasterKey
+from sessionmanager.core.feed.events import Event, cloud_event, cloud_event_of
+from sessionmanager.core.keys.master import MasterKey, MasterKeys
 from sessionmanager.core.keys.sealing import bind, kek_id_of
-from sessionmanager.core.webhooks.hook import Hook, HookSecret
-from sessionmanager.errors import DataCorrupt
+from sessionmanager.core.keys.standing import Anew, Where, wrap_anew, writing
+from sessionmanager.core.webhooks.hook import FORM, KIND, Hook, HookSecret
 from sessionmanager.model import instants
+from sessionmanager.model.roles import ALL_TENANTS
+from sessionmanager.tiers.warm.protocol import WarmRecords
 from sessionmanager.words import Instant
 
 SECRET_BYTES: Final = 32
@@ -50,27 +53,30 @@ def test_body(tenant: str, message: str, hook_id: str, now: Instant) -> bytes:
 
 
 class Secrets:
-    """Makes and opens the secrets of hooks. masters: the master key, and older ones that it replaced."""
+    """Makes and opens the secrets of hooks."""
 
-    def __init__(
-        self, master: MasterKey, random_bytes: Callable[[int], bytes], older: Sequence[MasterKey] = ()
-    ) -> None:
-        self._master = master
-        self._masters = {each.id: each for each in (*older, master)}
+    def __init__(self, masters: MasterKeys, random_bytes: Callable[[int], bytes]) -> None:
+        self._masters = masters
         self._random_bytes = random_bytes
 
-    def make(self, tenant: str, hook_id: str, secret_id: str, now: Instant) -> HookSecret:
-        """A new secret of a hook."""
-        aad = _aad(self._master.id, tenant, hook_id, secret_id)
-        wrapped = self._master.wrap(aad, self._random_bytes(SECRET_BYTES))
+    async def master(self, records: WarmRecords) -> MasterKey:
+        """The master key in use. One read of warm."""
+        return await writing(records, self._masters)
+
+    async def settle(self, records: WarmRecords, hook: Hook) -> None:
+        """To be called once a hook with a new secret is kept: it hangs on the master key in use also where another took
+        its place meanwhile. Raises as `standing.wrap_anew`; two reads of warm."""
+        await wrap_anew(records, self._masters, Where(ALL_TENANTS, KIND, hook.name), secrets_anew(self._masters))
+
+    def make(self, master: MasterKey, tenant: str, hook_id: str, secret_id: str, now: Instant) -> HookSecret:
+        """A new secret of a hook. master: the one in use."""
+        wrapped = master.wrap(_aad(master, tenant, hook_id, secret_id), self._random_bytes(SECRET_BYTES))
         return HookSecret(id=secret_id, wrapped=wrapped, made_at=now)
 
     def open(self, hook: Hook, secret: HookSecret) -> bytes:
         """Its bytes. Raises DataCorrupt: it was wrapped by another master key, or for another hook."""
-        master = self._masters.get(kek_id_of(secret.wrapped))
-        if master is None:
-            raise DataCorrupt("the secret of a webhook is wrapped by a master key that this service was not given")
-        return master.unwrap(_aad(master.id, hook.tenant, hook.id, secret.id), secret.wrapped)
+        master = self._masters.opening(secret.wrapped)
+        return master.unwrap(_aad(master, hook.tenant, hook.id, secret.id), secret.wrapped)
 
     def shown(self, hook: Hook, secret: HookSecret) -> str:
         """The text that its receiver is given, once."""
@@ -95,5 +101,23 @@ def headers(secrets: Sequence[bytes], message_id: str, now: Instant, body: bytes
     }
 
 
-def _aad(master_id: str, tenant: str, hook_id: str, secret_id: str) -> bytes:
-    return bind("webhook-secret", master_id, tenant, hook_id, secret_id)
+def secrets_anew(masters: MasterKeys) -> Anew:
+    """How the record of a hook is wrapped by another master key."""
+
+    def anew(data: bytes, to: MasterKey) -> bytes | None:
+        hook = FORM.read(data)
+        if all(kek_id_of(each.wrapped) == to.id for each in hook.secrets):
+            return None
+        return FORM.encode(replace(hook, secrets=tuple(_anew(masters, hook, each, to) for each in hook.secrets)))
+
+    return anew
+
+
+def _anew(masters: MasterKeys, hook: Hook, secret: HookSecret, to: MasterKey) -> HookSecret:
+    master = masters.opening(secret.wrapped)
+    plain = master.unwrap(_aad(master, hook.tenant, hook.id, secret.id), secret.wrapped)
+    return replace(secret, wrapped=to.wrap(_aad(to, hook.tenant, hook.id, secret.id), plain))
+
+
+def _aad(master: MasterKey, tenant: str, hook_id: str, secret_id: str) -> bytes:
+    return bind("webhook-secret", master.id, tenant, hook_id, secret_id)

@@ -11,8 +11,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from sessionmanager.core.feed.naming import recorded_at
-from sessionmanager.core.feed.parts import FAR
+from sessionmanager.core.feed.events import recorded_at
+from sessionmanager.core.feed.items import FAR
 from sessionmanager.core.feed.tenant import back
 from sessionmanager.core.history import Range
 from sessionmanager.core.reads import Reads

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from sessionmanager.core.feed.naming import Event
+from sessionmanager.core.feed.events import Event
 from sessionmanager.core.webhooks.hook import Hook, Why
 from sessionmanager.core.webhooks.letters import Letters, letter_of
 from sessionmanager.core.webhooks.messages import body_of, message_id

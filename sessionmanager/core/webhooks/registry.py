@@ -17,7 +17,15 @@ from sessionmanager.core.tenancy.requests import Begun
 from sessionmanager.core.webhooks.hook import FORM, KIND, Hook, HookSecret, Replay, Why, name_of
 from sessionmanager.core.webhooks.messages import Secrets
 from sessionmanager.core.webhooks.shared import HOOKS_PER_TENANT_MAX, TRIES, Lost, put
-from sessionmanager.errors import Contended, DataCorrupt, NotFound, QuotaExceeded, RateLimited
+from sessionmanager.errors import (
+    Contended,
+    DataCorrupt,
+    NotFound,
+    OutcomeUnknown,
+    QuotaExceeded,
+    RateLimited,
+    TierUnavailable,
+)
 from sessionmanager.model import instants
 from sessionmanager.model.roles import ALL_TENANTS
 from sessionmanager.tiers.warm.protocol import Warm
@@ -86,7 +94,7 @@ class HookRegistry:
         """A new hook; what is committed from now on is owed to it. The address was checked before.
 
         Raises QuotaExceeded, Contended, TierUnavailable, OutcomeUnknown; NotFound: a repeat, and it was deleted since.
-        Cost: one write of warm, and a read.
+        Cost: one write of warm, and four reads.
         """
         name = asked.name or self._random_bytes(12).hex()
         hook_id = f"wh_{name}"
@@ -95,6 +103,7 @@ class HookRegistry:
         if len(await self.list(tenant)) >= HOOKS_PER_TENANT_MAX:
             raise QuotaExceeded("webhooks", HOOKS_PER_TENANT_MAX)
         assert wanted.url is not UNSET, "a hook has an address"
+        master = await self._secrets.master(self._warm)
         now = self._warm.now()
         enabled = wanted.enabled is UNSET or wanted.enabled
         hook = Hook(
@@ -109,11 +118,12 @@ class HookRegistry:
             changed_at=asked.at,
             from_at=now,
             enabled_at=now,
-            secrets=(self._secrets.make(tenant, hook_id, f"sec_{name}", now),),
+            secrets=(self._secrets.make(master, tenant, hook_id, f"sec_{name}", now),),
             types=() if wanted.types is UNSET else wanted.types,
             description=None if wanted.description is UNSET else wanted.description,
         )
         if await self._put(hook, 0):
+            await self._settle(hook)
             return self._shown(hook, name)
         return self._shown(await self.get(tenant, hook_id), name)  # the same request on another replica
 
@@ -162,6 +172,7 @@ class HookRegistry:
         """A new secret; those before it are good for `grace_seconds` more, and sign beside it. Raises as `change`."""
         name = asked.name or self._random_bytes(12).hex()
         secret_id = f"sec_{name}"
+        master = await self._secrets.master(self._warm)
 
         def rotated(hook: Hook, now: Instant) -> Hook | None:
             if any(each.id == secret_id for each in hook.secrets):
@@ -171,10 +182,12 @@ class HookRegistry:
             until = instants.plus(now, grace_seconds)
             older = (_ending(each, until) for each in hook.secrets if each.until is None or each.until > now)
             kept = [each for each in older if each.until is None or each.until > now]
-            new = self._secrets.make(tenant, hook_id, secret_id, now)
+            new = self._secrets.make(master, tenant, hook_id, secret_id, now)
             return replace(hook, secrets=(new, *kept[: SECRETS_MAX - 1]))
 
-        return self._shown(await self._change(tenant, hook_id, rotated), name)
+        hook = await self._change(tenant, hook_id, rotated)
+        await self._settle(hook)
+        return self._shown(hook, name)
 
     async def replay(self, tenant: str, hook_id: str, wish: Replay) -> Hook:
         """Ask for dead letters. A wish that stands is not doubled. Raises as `change`; RateLimited: too many wait."""
@@ -237,6 +250,13 @@ class HookRegistry:
             await self._put(replace(found[0], cleaned=True), found[1])
 
     # -- inside
+
+    async def _settle(self, hook: Hook) -> None:
+        # Crash here: a secret that nobody was shown; `rewrap` wraps it anew like any other.
+        try:
+            await self._secrets.settle(self._warm, hook)
+        except (Contended, TierUnavailable):
+            raise OutcomeUnknown from None  # the hook stands
 
     def _shown(self, hook: Hook, name: str) -> WithSecret:
         newest: HookSecret | None = next((each for each in hook.secrets if each.id == f"sec_{name}"), None)

@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from sessionmanager.core.feed.naming import event_of
+from sessionmanager.core.feed.events import event_of
 from sessionmanager.core.webhooks.hook import Replay
 from sessionmanager.core.webhooks.lane import Lane
 from sessionmanager.core.webhooks.letters import Letter, Letters

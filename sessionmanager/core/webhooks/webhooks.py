@@ -16,9 +16,8 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from sessionmanager.core.keys.hierarchy import MasterKey
+from sessionmanager.core.keys.master import MasterKeys
 from sessionmanager.core.outgoing.requests import Outgoing
-from sessionmanager.core.pause import pause
 from sessionmanager.core.reads import Reads
 from sessionmanager.core.records import RecordForm
 from sessionmanager.core.tenancy.requests import Begun
@@ -36,6 +35,7 @@ from sessionmanager.core.webhooks.shared import WebhookEvents, WebhookLimits
 from sessionmanager.errors import SessionManagerError
 from sessionmanager.model import instants
 from sessionmanager.tiers.warm.protocol import Warm
+from sessionmanager.waits.pause import pause
 
 CLAIM_SECONDS: Final = 3.0
 """Between two looks at whether a tenant of somebody else has been let go of."""
@@ -61,7 +61,7 @@ class Means(NamedTuple):
 def build_webhooks(
     warm: Warm,
     reads: Reads,
-    master: MasterKey,
+    masters: MasterKeys,
     events: WebhookEvents,
     owner: str,
     networks: Sequence[str],
@@ -69,7 +69,7 @@ def build_webhooks(
 ) -> Webhooks:
     """Webhooks that are sent by HTTP, also to these networks. Raises ValueError: one of them is none."""
     outgoing = Outgoing(Destinations(networks), seconds=limits.request_seconds)
-    secrets = Secrets(master, os.urandom)
+    secrets = Secrets(masters, os.urandom)
     sender = Sender(outgoing, secrets, warm.now)
     means = Means(warm, reads, HookRegistry(warm, secrets, os.urandom), sender, events, outgoing.aclose)
     return Webhooks(means, owner, limits=limits, rng=random.Random())

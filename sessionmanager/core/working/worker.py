@@ -52,6 +52,16 @@ class WorkEvents(Protocol):
     def calls(self, counts: Mapping[str, int]) -> None: ...
 
 
+class _Visit:
+    """A session that is looked at. doing: the work at hand; `attend` while there is none."""
+
+    __slots__ = ("doing", "key")
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.doing = "attend"
+
+
 class Worker:
     """One loop; `run` ends when `stop` is set, after the work under way."""
 
@@ -64,7 +74,7 @@ class Worker:
         cap: HourlyCap,
         events: WorkEvents,
         *,
-        sweep_seconds: float = 300.0,
+        sweep_seconds: float,
     ) -> None:
         self._warm = warm
         self._ledger = ledger
@@ -81,7 +91,6 @@ class Worker:
         # A dict, not a set: the order of a set of texts is another one in each process, and a seed must replay.
         self._nudged: dict[Key, None] = {}
         self._put_off: dict[Key, tuple[float, Instant]] = {}
-        self._doing: dict[Key, str] = {}
         self._wake = asyncio.Event()
 
     def nudge(self, key: Key) -> None:
@@ -139,29 +148,23 @@ class Worker:
         return put_off is None or put_off[1] <= now
 
     async def _attend(self, key: Key) -> None:
+        visit = _Visit(key)
         try:
             with span("worker.attend"):
-                await self.attend(key)
+                await self._visit(visit)
         except (NotFound, Erased):
             self._put_off.pop(key, None)
         except SessionManagerError as error:
             if isinstance(error, DataCorrupt) and key not in self._put_off:
-                work, detail = self._work_of(key), error.detail
-                log.error("worker.corrupt", tenant=key.tenant, session=key.id, work=work, detail=detail)
+                log.error("worker.corrupt", tenant=key.tenant, session=key.id, work=visit.doing, detail=error.detail)
             self._put_off_longer(key)
-            self._events.worked(self._work_of(key), type(error).__name__)
+            self._events.worked(visit.doing, type(error).__name__)
         except Exception:
             self._put_off_longer(key)
-            self._events.worked(self._work_of(key), "internal")
-            log.exception("worker.failed", work=self._work_of(key))
+            self._events.worked(visit.doing, "internal")
+            log.exception("worker.failed", work=visit.doing)
         else:
             self._put_off.pop(key, None)
-        finally:
-            self._doing.pop(key, None)
-
-    def _work_of(self, key: Key) -> str:
-        """What was being done for a session; `attend`: it was only looked at."""
-        return self._doing.get(key, "attend")
 
     def _put_off_longer(self, key: Key) -> None:
         seconds = min(self._put_off.get(key, (PUT_OFF_SECONDS / 2, ""))[0] * 2, PUT_OFF_SECONDS_MAX)
@@ -171,10 +174,14 @@ class Worker:
 
     async def attend(self, key: Key) -> None:
         """Do what one session is owed, the longest owed first; where nothing is, set its due time anew."""
+        await self._visit(_Visit(key))
+
+    async def _visit(self, visit: _Visit) -> None:
+        key = visit.key
         stored = (await self._warm.load(key)).stored
         now = self._warm.now()
         if stored.tombstone is not None:
-            await self._do("erase", key)
+            await self._do("erase", visit)
             return
         works = due_now(stored.head, stored.placement, self._tenants.policy(key.tenant), now)
         due_at = stored.head.work.due_at
@@ -182,26 +189,26 @@ class Worker:
             self._events.lag(instants.seconds_between(due_at, now))
         for work in works:
             if self._cap.applies(work, stored.head):
-                await self._do_capped(work, key)
+                await self._do_capped(work, visit)
             else:
-                await self._do(work, key)
+                await self._do(work, visit)
         if not works and due_at is not None and due_at <= now:
             await self._ledger.amend(key, _renew)
 
-    async def _do(self, work: str, key: Key) -> object:
-        self._doing[key] = work
-        done = await self._works[work](key)
-        self._doing.pop(key, None)
+    async def _do(self, work: str, visit: _Visit) -> object:
+        visit.doing = work
+        done = await self._works[work](visit.key)
+        visit.doing = "attend"
         self._events.worked(work, "done")
         return done
 
-    async def _do_capped(self, work: str, key: Key) -> None:
+    async def _do_capped(self, work: str, visit: _Visit) -> None:
         """What nobody asked for: so many an hour, and the others are put off in the head itself."""
         held = self._cap.take(work)
         if held is None:
             done: object = None
             try:
-                done = await self._do(work, key)
+                done = await self._do(work, visit)
             finally:
                 if not done:
                     self._cap.give_back(work)
@@ -209,7 +216,7 @@ class Worker:
         self._events.worked(work, "held_back")
         if held.first:
             log.warning("worker.held_back", work=work, an_hour=held.budget)
-        await self._ledger.amend(key, lambda stored, now: _hold(stored, instants.plus(now, held.seconds)))
+        await self._ledger.amend(visit.key, lambda stored, now: _hold(stored, instants.plus(now, held.seconds)))
 
     async def _chores(self, now: Instant) -> None:
         now_ms = instants.to_ms(now)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 from sessionmanager.bridges.media.convert import silence
 from sessionmanager.bridges.media.formats import FORMATS, MediaFormat
@@ -31,6 +31,12 @@ FRAME_MS: Final = 20
 QUIET_MS: Final = 700
 """Of silence after something that was said, so that whoever listens knows its end."""
 CLOSE_SECONDS: Final = 2.0
+FOR_EVER: Final[Mapping[int | None, str]] = {
+    401: "the carrier token has to be the same at both ends",
+    403: "is its path right? AudioCodes' is /audiocodes",
+    404: "is its path right? AudioCodes' is /audiocodes",
+}
+"""Answers to a handshake that do not pass, and what to look at."""
 
 
 class VaicOptions(Struct, frozen=True, kw_only=True):
@@ -149,6 +155,7 @@ class VaicCall:
                         while not self.over.is_set():
                             await self._take(await socket.recv())
                 except (ConnectionClosed, OSError, InvalidHandshake, TimeoutError) as error:
+                    _require_may_pass(error)
                     self._lost()
                     if self.over.is_set():
                         break
@@ -199,7 +206,7 @@ class VaicCall:
         await self._until(socket, "session.accepted")
         if self.over.is_set():
             return
-        self._agreed(resuming)
+        self._agreed()
         if not resuming:
             await self._activity("start", parameters={"caller": self._options.caller, "callee": self._options.bot})
         await self._send("userStream.start")
@@ -212,7 +219,7 @@ class VaicCall:
         self._ready.set()
         self._accepted.set()
 
-    def _agreed(self, resuming: bool) -> None:
+    def _agreed(self) -> None:
         assert self._rules.media_format is not None, "the rules have seen it"
         wire = FORMATS[self._rules.media_format]
         self._media = FORMATS[f"raw/{wire.name.partition('/')[2]}"]
@@ -308,6 +315,13 @@ class VaicCall:
             raise OSError("there is no socket")
         self._rules.asked(type_)
         await socket.send(json.dumps({"type": type_, "conversationId": self.conversation_id, **members}))
+
+
+def _require_may_pass(error: Exception) -> None:
+    """Raises GaveUp: the bridge refuses the handshake in a way that calling again does not change."""
+    status = error.response.status_code if isinstance(error, InvalidStatus) else None
+    if status in FOR_EVER:
+        raise GaveUp(f"the bridge answers the handshake with {status}: {FOR_EVER[status]}") from None
 
 
 def dial(

@@ -43,7 +43,6 @@ MEMBERS: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
 }
 """Type → members that must be there, and those that may."""
 BEFORE_ACCEPTED: Final = frozenset(("connection.validated", "session.accepted", "session.error"))
-WAV_HEADER_BYTES: Final = 44
 
 Json = dict[str, Any]
 

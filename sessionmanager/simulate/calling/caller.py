@@ -88,7 +88,8 @@ class Caller:
                 async with asyncio.timeout(self._patience):
                     await self._while_on(self._take(step))
             except TimeoutError:
-                raise GaveUp(f"{type(step).__name__}: nothing came within {self._patience:g} s") from None
+                again = f", the line came back {self._phone.resumes} times" if self._phone.resumes else ""
+                raise GaveUp(f"{type(step).__name__}: nothing came within {self._patience:g} s{again}") from None
         self._heard()
 
     async def _while_on(self, work: Coroutine[Any, Any, None]) -> None:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, NamedTuple
 
-import msgspec
-from msgspec import Struct
-
-FILE_BYTES_MAX: Final = 64 * 1024 * 1024
+from sessionmanager.simulate.recording import digits_of, read_recorded_call
 
 
 class Say(NamedTuple):
@@ -48,12 +45,6 @@ class HangUp(NamedTuple):
 Step = Say | Listen | Press | Hold | Drop | HangUp
 
 
-class _File(Struct, frozen=True):
-    format: int
-    entries: tuple[dict[str, Any], ...]
-    meta: dict[str, Any] = {}
-
-
 class Recording(NamedTuple):
     """A recorded call from the caller's side."""
 
@@ -66,14 +57,9 @@ class Recording(NamedTuple):
 def read_recording(path: Path, turns_max: int | None = None) -> Recording:
     """The caller of a recorded call (`docs/examples/README.md`). turns_max: so many of their turns at most.
     Raises ValueError: it is none. OSError."""
-    if path.stat().st_size > FILE_BYTES_MAX:
-        raise ValueError(f"{path} is over {FILE_BYTES_MAX} bytes")
-    try:
-        file = msgspec.json.decode(path.read_bytes(), type=_File)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no recording: {error}") from None
-    told = {name: str(file.meta.get(name) or "") for name in ("caller", "callee", "bot_name")}
-    steps = tuple(steps_of(file.entries, turns_max))
+    recorded = read_recorded_call(path)
+    told = {name: str(recorded.meta.get(name) or "") for name in ("caller", "callee", "bot_name")}
+    steps = tuple(steps_of(recorded.entries, turns_max))
     return Recording(told["caller"], told["callee"], told["bot_name"], steps)
 
 
@@ -93,11 +79,14 @@ def steps_of(entries: Sequence[Mapping[str, Any]], turns_max: int | None = None)
                 steps.append(Say(str(entry["content"]), over=spoken and cut))
                 turns, spoken, cut = turns + 1, False, False
             case "custom.dtmf":
-                digits = _digits(entry)
+                digits = digits_of(entry)
                 if digits and steps and isinstance(steps[-1], Press):
                     steps[-1] = Press(steps[-1].digits + digits)
                 elif digits:
+                    if spoken and not cut:
+                        steps.append(Listen())
                     steps.append(Press(digits))
+                    spoken, cut = False, False
             case _:
                 pass
     return [*steps, Listen(), HangUp()]
@@ -105,10 +94,3 @@ def steps_of(entries: Sequence[Mapping[str, Any]], turns_max: int | None = None)
 
 def _was_cut(entry: Mapping[str, Any]) -> bool:
     return entry.get("heard") is not None and entry.get("heard") != entry.get("generated", entry.get("content"))
-
-
-def _digits(entry: Mapping[str, Any]) -> str:
-    data = entry.get("data", entry.get("content"))
-    found: Any = cast("Mapping[str, Any]", data) if isinstance(data, Mapping) else {"digits": data}
-    digits = found.get("digits", found.get("digit"))
-    return "".join(c for c in str(digits or "") if c in "0123456789*#")

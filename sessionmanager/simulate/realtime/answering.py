@@ -12,6 +12,7 @@ from sessionmanager.simulate.realtime.hearing import new_item
 from sessionmanager.simulate.realtime.items import AUDIO_PART, TEXT_PART, Item, Json
 from sessionmanager.simulate.realtime.script import Ask, Say, Step
 from sessionmanager.simulate.speech import speech
+from sessionmanager.waits.pause import pause
 
 if TYPE_CHECKING:
     from sessionmanager.simulate.realtime.connection import SimulatedConnection
@@ -132,11 +133,7 @@ class Answer:
 
     async def _pause(self, seconds: float) -> None:
         if seconds > 0:
-            try:
-                async with asyncio.timeout(seconds):
-                    await self._stopped.wait()
-            except TimeoutError:
-                return
+            await pause(self._stopped, seconds)
 
 
 def _words(text: str) -> list[str]:

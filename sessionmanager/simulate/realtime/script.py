@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from msgspec import Struct
 
-FILE_BYTES_MAX: Final = 64 * 1024 * 1024
+from sessionmanager.simulate.recording import digits_of, read_recorded_call
+
 NOTHING_LEFT: Final = "I have nothing to add."
 
 
@@ -46,11 +46,6 @@ class Heard(NamedTuple):
 
     who: str
     text: str
-
-
-class _File(Struct, frozen=True):
-    format: int
-    entries: tuple[dict[str, Any], ...]
 
 
 class Script:
@@ -111,13 +106,7 @@ def _plain(text: str | None) -> str:
 
 def read_script(path: Path) -> Script:
     """The script of a recorded call. Raises ValueError: it is none. OSError."""
-    if path.stat().st_size > FILE_BYTES_MAX:
-        raise ValueError(f"{path} is over {FILE_BYTES_MAX} bytes")
-    try:
-        file = msgspec.json.decode(path.read_bytes(), type=_File)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no recording: {error}") from None
-    return script_of(file.entries)
+    return script_of(read_recorded_call(path).entries)
 
 
 def script_of(entries: Sequence[Mapping[str, Any]]) -> Script:
@@ -125,11 +114,19 @@ def script_of(entries: Sequence[Mapping[str, Any]]) -> Script:
     turns: list[Turn] = []
     caller: str | None = None
     steps: list[Step] = []
+    keys = ""
     for entry in entries:
         match entry.get("type"):
             case "message" if entry.get("role") == "user":
                 turns.append(Turn(caller, tuple(steps)))
-                caller, steps = str(entry["content"]), []
+                caller, steps, keys = str(entry["content"]), [], ""
+            case "custom.dtmf" if digits := digits_of(entry):
+                if steps or not keys:
+                    turns.append(Turn(caller, tuple(steps)))
+                    steps, keys = [], ""
+                keys += digits
+                # As a bridge tells a model of them; what is no letter and no digit makes no difference here.
+                caller = f"keys {keys}"
             case "message" if entry.get("role") == "assistant":
                 steps.append(Say(str(entry.get("generated") or entry["content"])))
             case "function_call":

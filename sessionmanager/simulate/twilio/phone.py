@@ -30,6 +30,7 @@ WEBHOOK_SECONDS: Final = 15.0
 """Twilio's own deadline for a webhook."""
 SOCKET_SECONDS: Final = 10.0
 CLOSE_SECONDS: Final = 2.0
+WHY_CHARS_MAX: Final = 200
 DROPPED: Final = {"SessionStatus": "failed", "ErrorCode": "64105"}
 
 
@@ -237,8 +238,9 @@ class TwilioCall:
             if asyncio.get_running_loop().time() > deadline:
                 raise GaveUp("the bridge does not answer its webhooks")
             await asyncio.sleep(self._options.again_seconds)
-        if came.status_code != 200 or "xml" not in came.headers.get("content-type", ""):
-            raise Refused(f"a webhook that answers {came.status_code} {came.headers.get('content-type', '')}")
+        kind = came.headers.get("content-type", "")
+        if came.status_code != 200 or "xml" not in kind:
+            raise Refused(f"a webhook that answers {came.status_code} {kind}{_why(came)}")
         try:
             answer = ElementTree.fromstring(came.text)  # noqa: S314 (of the bridge that the user tries out)
         except ElementTree.ParseError:
@@ -272,6 +274,13 @@ class TwilioCall:
             self.ending = how
             self.over.set()
         self._ready.set()
+
+
+def _why(came: httpx2.Response) -> str:
+    """What a refusal says in plain text; of anything else nothing is repeated."""
+    is_plain = came.headers.get("content-type", "").startswith("text/plain")
+    lines = came.text.strip().splitlines()[:1] if is_plain else []
+    return f": {lines[0][:WHY_CHARS_MAX]}" if lines else ""
 
 
 def _ending(verb: ElementTree.Element | None) -> str:

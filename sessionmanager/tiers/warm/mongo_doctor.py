@@ -1,5 +1,5 @@
-"""What can be wrong with warm on MongoDB, as it looks from here, and which sessions are in it: for commands that look
-from outside. Of what is written to find out nothing is left but the witness that the tier itself writes."""
+"""What can be wrong with warm on MongoDB, as it looks from here, and who is in it: for commands that look from
+outside. Of what is written to find out nothing is left but the witness that the tier itself writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sessionmanager.errors import SessionManagerError
 from sessionmanager.model.finding import ROUND_TRIPS, Finding, bad, clock, note, ok, round_trip
 from sessionmanager.tiers.warm.mongo import records
 from sessionmanager.tiers.warm.mongo.layout import FORMAT, INDEXES
-from sessionmanager.tiers.warm.mongo.link import Link, open_link
+from sessionmanager.tiers.warm.mongo.link import Collection, Link, open_link
 from sessionmanager.tiers.warm.mongo.server import Standalone, examine
 from sessionmanager.tiers.warm.protocol import Record
 from sessionmanager.words import Key
@@ -51,6 +51,39 @@ async def find_record(url: str, tenant: str, kind: str, record_id: str, **_: Any
     async with open_link(url, pool_max=POOL, timeout_seconds=CALL_SECONDS) as link:
         with link.reading():
             return await records.look_up(link.records, tenant, kind, record_id)
+
+
+async def walk_tenants(url: str, kind: str, **_: Any) -> AsyncIterator[str]:
+    """Every tenant that has a record of this kind, whose record was acknowledged before the walk began.
+
+    Raises TierUnavailable. Cost: names alone, an index read and a small write for each `PAGE_KEYS` records whose kinds
+    are as long, and for each length that a tenant's name has.
+    """
+    async with open_link(url, pool_max=POOL, timeout_seconds=CALL_SECONDS) as link:
+        link.linearizable = False  # no server has that of more than one document: each page is witnessed
+        length = ""
+        # Ids begin with both lengths: `4:10:acmetenant-key/ring`; what follows `:` in the order of characters is `;`.
+        while found := await _names(link, f"{length};" if length else "", None, 1):
+            length = found[0].partition(":")[0]
+            start, size = f"{length}:{len(kind)}:", int(length)
+            last, tenant = start, ""
+            while page := await _names(link, last, f"{start[:-1]};", PAGE_KEYS):
+                for name in page:
+                    owner, what = name[len(start) :][:size], name[len(start) + size :]
+                    if what.startswith(f"{kind}/") and owner != tenant:
+                        tenant = owner
+                        yield tenant
+                last = page[-1]
+
+
+async def _names(link: Link, after: str, before: str | None, limit: int) -> list[str]:
+    place = {"$gt": after} if before is None else {"$gt": after, "$lt": before}
+
+    async def ask(collection: Collection) -> list[str]:
+        found = await collection.find({"_id": place}, {"_id": 1}).sort("_id", 1).limit(limit).to_list()
+        return [one["_id"] for one in found]
+
+    return await link.exact(link.records, ask)
 
 
 def _key(text: str) -> Key:

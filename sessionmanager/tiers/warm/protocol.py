@@ -160,7 +160,7 @@ class WarmHeads(Protocol):
         ...
 
     async def find_key(self, key: Key, scope: bytes) -> KeyRecord | None:
-        """The record of an idempotency key, exact for at least 24 hours after its commit."""
+        """The record of an idempotency key, exact for at least 24 hours after its commit; none of an erased session."""
         ...
 
     async def find_entry_ids(self, key: Key, hashes: Sequence[bytes]) -> Mapping[bytes, int]:

@@ -21,7 +21,7 @@ _LOAD: Final = f"SELECT no, rev, version, placement, tombstone, pulse, work FROM
 _NO: Final = f"SELECT no FROM sessions WHERE {_SESSION} AND tombstone IS NULL"  # noqa: S608
 _LAST: Final = f"SELECT last FROM sessions WHERE {_SESSION}"  # noqa: S608
 _KEY: Final = f"""SELECT scope, request, version, answer, expires_at FROM keys
-    WHERE session = (SELECT no FROM sessions WHERE {_SESSION}) AND scope = ?"""  # noqa: S608
+    WHERE session = ({_NO}) AND scope = ?"""  # noqa: S608
 _LINES: Final = {
     order: f"SELECT pos, data FROM entries WHERE pos >= ? AND pos <= ? ORDER BY pos {order} LIMIT ?"  # noqa: S608
     for order in ("ASC", "DESC")

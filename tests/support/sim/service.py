@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from sessionmanager.core.assembly import Core, CoreEvents, CoreSettings, build_core
 from sessionmanager.core.command import Receipt, RequestKey, Who, Written
 from sessionmanager.core.history import Range
-from sessionmanager.core.keys.hierarchy import MasterKey
+from sessionmanager.core.keys.master import MasterKeys
 from sessionmanager.model.codec import Stored
 from sessionmanager.model.entry import Draft, StoredEntry, decode_entry
 from sessionmanager.model.head import PUBLIC_PARTS
@@ -88,7 +88,8 @@ def core_of(hot: Hot, warm: Warm, cold: Cold, rng: random.Random, notes: Notes) 
         hot_lease_seconds=LEASE_SECONDS,
         body_cache_bytes_max=rng.choice((0, 1024 * 1024)),
     )
-    return build_core(hot, warm, cold, MasterKey(MASTER_KEY), settings, events=Heard(notes), random_bytes=rng.randbytes)
+    masters = MasterKeys(MASTER_KEY)
+    return build_core(hot, warm, cold, masters, settings, events=Heard(notes), random_bytes=rng.randbytes)
 
 
 @contextmanager

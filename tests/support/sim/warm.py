@@ -125,7 +125,7 @@ class ModelWarm:
 
     async def find_key(self, key: Key, scope: bytes) -> KeyRecord | None:
         row = self.rows.get(key)
-        return row.keys.get(scope) if row else None
+        return row.keys.get(scope) if row and row.stored.tombstone is None else None
 
     async def find_entry_ids(self, key: Key, hashes: Sequence[bytes]) -> Mapping[bytes, int]:
         row = self.rows.get(key)

@@ -28,6 +28,8 @@ export interface Operations {
   "DELETE /sessions/{id}/participants/{pid}": { data: t.DeleteSessionsIdParticipantsPidData; responses: t.DeleteSessionsIdParticipantsPidResponses };
   "POST /sessions/{id}/participants/{pid}/heartbeat": { data: t.PostSessionsIdParticipantsPidHeartbeatData; responses: t.PostSessionsIdParticipantsPidHeartbeatResponses };
   "POST /sessions/{id}/participants/{pid}/token": { data: t.PostSessionsIdParticipantsPidTokenData; responses: t.PostSessionsIdParticipantsPidTokenResponses };
+  "PUT /sessions/{id}/participants/{pid}/checkpoint": { data: t.PutSessionsIdParticipantsPidCheckpointData; responses: t.PutSessionsIdParticipantsPidCheckpointResponses };
+  "POST /sessions/{id}/participants/{pid}/checkpoint/take": { data: t.PostSessionsIdParticipantsPidCheckpointTakeData; responses: t.PostSessionsIdParticipantsPidCheckpointTakeResponses };
   "POST /sessions/{id}/floor": { data: t.PostSessionsIdFloorData; responses: t.PostSessionsIdFloorResponses };
   "DELETE /sessions/{id}/floor": { data: t.DeleteSessionsIdFloorData; responses: t.DeleteSessionsIdFloorResponses };
   "POST /calls": { data: t.PostCallsData; responses: t.PostCallsResponses };
@@ -86,6 +88,7 @@ export interface Operations {
 /** The problems that the service answers with; `docs/reference/errors.md` says what to do about each. */
 export type ProblemName =
   | "already-exists"
+  | "checkpoint-taken"
   | "contended"
   | "data-corrupt"
   | "draining"

@@ -3909,6 +3909,183 @@ export type PostSessionsIdParticipantsPidTokenResponses = {
 
 export type PostSessionsIdParticipantsPidTokenResponse = PostSessionsIdParticipantsPidTokenResponses[keyof PostSessionsIdParticipantsPidTokenResponses];
 
+export type PutSessionsIdParticipantsPidCheckpointData = {
+    body?: unknown;
+    path: {
+        id: string;
+        pid: string;
+    };
+    query?: {
+        holder?: string;
+        number?: number;
+    };
+    url: '/sessions/{id}/participants/{pid}/checkpoint';
+};
+
+export type PutSessionsIdParticipantsPidCheckpointErrors = {
+    /**
+     * The request cannot be read
+     */
+    400: Problem & {
+        type?: 'malformed';
+    };
+    /**
+     * A valid token is needed
+     */
+    401: Problem & {
+        type?: 'unauthenticated';
+    };
+    /**
+     * Not allowed for this token
+     */
+    403: Problem & {
+        type?: 'forbidden';
+    };
+    /**
+     * Not found
+     */
+    404: Problem & {
+        type?: 'not-found';
+    };
+    /**
+     * Another process goes on with it
+     */
+    409: Problem & {
+        type?: 'checkpoint-taken';
+    };
+    /**
+     * Erased for ever
+     */
+    410: Problem & {
+        type?: 'erased';
+    };
+    /**
+     * Over a limit of size
+     */
+    413: Problem & {
+        type?: 'too-large';
+    };
+    /**
+     * Unsupported media type
+     */
+    415: Problem & {
+        type?: 'unsupported-media-type';
+    };
+    /**
+     * Some fields are not valid
+     */
+    422: Problem & {
+        type?: 'invalid';
+    };
+    /**
+     * Too many requests
+     */
+    429: Problem & {
+        type?: 'rate-limited';
+    };
+    /**
+     * Internal error; Stored data does not check
+     */
+    500: Problem & {
+        type?: 'internal' | 'data-corrupt';
+    };
+    /**
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
+     */
+    503: Problem & {
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
+    };
+};
+
+export type PutSessionsIdParticipantsPidCheckpointError = PutSessionsIdParticipantsPidCheckpointErrors[keyof PutSessionsIdParticipantsPidCheckpointErrors];
+
+export type PutSessionsIdParticipantsPidCheckpointResponses = {
+    /**
+     * It is kept
+     */
+    204: void;
+};
+
+export type PutSessionsIdParticipantsPidCheckpointResponse = PutSessionsIdParticipantsPidCheckpointResponses[keyof PutSessionsIdParticipantsPidCheckpointResponses];
+
+export type PostSessionsIdParticipantsPidCheckpointTakeData = {
+    body?: never;
+    path: {
+        id: string;
+        pid: string;
+    };
+    query?: {
+        holder?: string;
+    };
+    url: '/sessions/{id}/participants/{pid}/checkpoint/take';
+};
+
+export type PostSessionsIdParticipantsPidCheckpointTakeErrors = {
+    /**
+     * The request cannot be read
+     */
+    400: Problem & {
+        type?: 'malformed';
+    };
+    /**
+     * A valid token is needed
+     */
+    401: Problem & {
+        type?: 'unauthenticated';
+    };
+    /**
+     * Not allowed for this token
+     */
+    403: Problem & {
+        type?: 'forbidden';
+    };
+    /**
+     * Not found
+     */
+    404: Problem & {
+        type?: 'not-found';
+    };
+    /**
+     * Erased for ever
+     */
+    410: Problem & {
+        type?: 'erased';
+    };
+    /**
+     * Too many requests
+     */
+    429: Problem & {
+        type?: 'rate-limited';
+    };
+    /**
+     * Internal error; Stored data does not check
+     */
+    500: Problem & {
+        type?: 'internal' | 'data-corrupt';
+    };
+    /**
+     * A storage tier is unavailable; This replica is stopping; This replica has too much to do; It is not known whether the write stands; Too many writers at once
+     */
+    503: Problem & {
+        type?: 'tier-unavailable' | 'draining' | 'overloaded' | 'outcome-unknown' | 'contended';
+    };
+};
+
+export type PostSessionsIdParticipantsPidCheckpointTakeError = PostSessionsIdParticipantsPidCheckpointTakeErrors[keyof PostSessionsIdParticipantsPidCheckpointTakeErrors];
+
+export type PostSessionsIdParticipantsPidCheckpointTakeResponses = {
+    /**
+     * The bytes, as they were kept
+     */
+    200: unknown;
+    /**
+     * There is nothing to go on with
+     */
+    204: void;
+};
+
+export type PostSessionsIdParticipantsPidCheckpointTakeResponse = PostSessionsIdParticipantsPidCheckpointTakeResponses[keyof PostSessionsIdParticipantsPidCheckpointTakeResponses];
+
 export type DeleteSessionsIdFloorData = {
     body?: never;
     headers?: {

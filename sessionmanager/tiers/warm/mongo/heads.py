@@ -91,7 +91,7 @@ async def find_key(link: Link, key: Key, scope: bytes) -> KeyRecord | None:
     while True:
         since = newest["r"] if newest is not None else 0
         document = await _ring(link, key, {"k.s": scope, "r": {"$gt": since}})
-        if document is None:
+        if document is None or "tombstone" in document:
             return None
         items = _items(document)
         if not items:
@@ -159,8 +159,8 @@ async def _find_spilled(link: Link, key: Key, hashes: Sequence[bytes]) -> dict[b
 
 
 async def _ring(link: Link, key: Key, match: Document) -> Document | None:
-    """The first item of each half that matches, and `spilled`. A head that is not there has none."""
-    return await _part(link, key, {"spilled": 1} | {half: {"$elemMatch": match} for half in _HALVES})
+    """The first item of each half that matches, `spilled`, and `tombstone`. A head that is not there has none."""
+    return await _part(link, key, {"spilled": 1, "tombstone": 1} | {half: {"$elemMatch": match} for half in _HALVES})
 
 
 async def _part(link: Link, key: Key, wanted: Document) -> Document | None:

@@ -27,11 +27,11 @@ from pymongo.monitoring import (
 )
 from pymongo.read_concern import ReadConcern
 
-from sessionmanager.deadline import remaining
 from sessionmanager.errors import TierUnavailable
 from sessionmanager.tiers.warm.mongo import errors
 from sessionmanager.tiers.warm.mongo.layout import Document
 from sessionmanager.tiers.warm.mongo.url import read_url
+from sessionmanager.waits.deadline import remaining
 
 T = TypeVar("T")
 Collection = AsyncCollection[Document]

@@ -58,6 +58,10 @@ class Gap(NamedTuple):
     cursor: Instant
 
 
+TenantItem = Event | Gap
+"""What comes out of a tenant's feed."""
+
+
 class _Peek(Struct, frozen=True):
     type: str
     recorded_at: Instant

@@ -77,7 +77,7 @@ async def _restored(settings: Settings, *, dry_run: bool, as_json: bool) -> None
     again = 0
     walk = tools_of(settings, "warm").walk(settings.warm_url, **options_of(settings, "warm"))
     async with open_stores(settings) as stores, opener("hot", "memory://")("memory://") as no_copies:
-        ledger = build_core(no_copies, stores.warm, stores.cold, stores.master).ledger
+        ledger = build_core(no_copies, stores.warm, stores.cold, stores.masters).ledger
         async with aclosing(walk) as keys, aclosing(erased_since(keys, ledger, stores.cold)) as found:
             async for key, stored, line in found:
                 if not dry_run and not await erase_again(stored, line, ledger):

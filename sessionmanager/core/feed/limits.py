@@ -1,20 +1,12 @@
-"""What the parts of the feed share: its bounds, what comes out of it, and how it ends."""
+"""The bounds of all feeds of a process."""
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
-
-from sessionmanager.model.entry import StoredEntry, peek_entry
-
-FAR: Final = 2**53
-"""Beyond every seq."""
-
-Reason = Literal["draining", "slow", "erased", "failed"]
-"""Why a feed ends: this replica stops; the reader does not keep up; the session is gone for ever; our own fault."""
+from typing import NamedTuple
 
 
 class FeedLimits(NamedTuple):
-    """The bounds of all feeds of a process.
+    """How many feeds there are, what waits for one, and how long anything takes.
 
     streams: open feeds; per session, per tenant and per subject are shares of them. pending: what waits for one reader
     before it is sent to read pages of its own. page: of those. slow_seconds: how long a reader that once kept up may be
@@ -40,36 +32,3 @@ class FeedLimits(NamedTuple):
     tenant_sessions_max: int = 5_000
     heartbeat_seconds: float = 15.0
     goaway_seconds: float = 5.0
-
-
-class Line(NamedTuple):
-    """A line of the log on its way out. data: the entry's JSON as it is stored. trace: the `traceparent` of the request
-    that wrote it, where that is traced and its bell was heard."""
-
-    seq: int
-    type: str
-    data: bytes
-    version: int
-    trace: str | None = None
-
-
-class Ephemeral(NamedTuple):
-    """A signal: it has no place in the log."""
-
-    data: bytes
-
-
-Item = Line | Ephemeral
-
-
-class Cut(Exception):
-    """The feed has ended for this reader. Nothing is lost: whoever comes back with the last seq goes on there."""
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(reason)
-        self.reason: Reason = reason
-
-
-def line_of(stored: StoredEntry) -> Line:
-    peek = peek_entry(stored.data)
-    return Line(stored.seq, peek.type, stored.data, peek.version)

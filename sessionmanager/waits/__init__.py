@@ -1,0 +1,1 @@
+"""How long anything waits: the deadline of the work at hand, and pauses that end early."""
