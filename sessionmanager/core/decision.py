@@ -97,6 +97,8 @@ class Decider:
         known = await self._known_ids(key, command.entry_ids) if command.entry_ids else {}
         stored = source.stored
         head = stored.head
+        if known and max(known.values()) > head.pulse.entry_count:
+            return None  # somebody else wrote them since that head was read: they are of a later version than its own
         if who.pid is not None:
             require_present(head, who.pid, who.epoch)
         as_of = self._warm.now()

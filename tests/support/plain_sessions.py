@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -208,10 +209,11 @@ class Plain:
     def erase(self, name: str) -> None:
         self._get(name).erased = True
 
-    def idle(self, now: float, seconds: float) -> None:
-        """What the worker owes sessions that have been quiet for so long."""
+    def idle(self, now: float, seconds: float, archived: Container[str]) -> None:
+        """What the worker owes sessions that have been quiet for so long; none of those that lie in cold is woken."""
         for name, session in self.sessions.items():
-            if not session.erased and session.status in LIVE and now - session.at >= seconds:
+            quiet = not session.erased and session.status in LIVE and now - session.at >= seconds
+            if quiet and name not in archived:
                 self.move(name, now, "suspend")
 
 
