@@ -52,6 +52,7 @@ async def test_a_repeat_with_its_key_is_told_of_the_erasure_and_not_of_what_came
         await begin(one, KEY)
         await one.sessions.transition(KEY, "suspend", ALICE, request=request("once"))
         assert (await one.sessions.transition(KEY, "suspend", ALICE, request=request("once"))).replayed
+        assert (await one.sessions.view(KEY, lines=0)).stored.head.status == "dormant"
         await other.sessions.erase(KEY, ALICE)
         with pytest.raises(Erased):
             await one.sessions.transition(KEY, "suspend", ALICE, request=request("once"))
