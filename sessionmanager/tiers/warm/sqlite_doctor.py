@@ -7,10 +7,10 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, closing
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sessionmanager.errors import NotFound, TierUnavailable
 from sessionmanager.model.finding import ROUND_TRIPS, Finding, bad, note, ok, round_trip
@@ -26,6 +26,8 @@ PAGE_KEYS: Final = 1000
 SYNC_SLOW_MS: Final = 20.0
 SQLITE_FIXED: Final = (3, 51, 3)
 
+T = TypeVar("T")
+
 
 async def walk(url: str, *, after: Key | None = None, tenant: str | None = None, **_: Any) -> AsyncIterator[Key]:
     """Every session, tombstones too, by tenant and then by id, from the first after `after`; of one tenant if named.
@@ -35,18 +37,11 @@ async def walk(url: str, *, after: Key | None = None, tenant: str | None = None,
     path = path_of(url)
     if not path.exists():
         raise NotFound(f"there is no {path}")
-    connection = await asyncio.to_thread(connect, str(path), sqlite3.Connection, writer=False)
-    try:
-        last = after or Key(tenant or "", "")
-        assert tenant in (None, last.tenant), "a walk through one tenant begins within it"
-        while keys := await asyncio.to_thread(_page, connection, last, tenant):
-            for key in keys:
-                yield key
-            last = keys[-1]
-    except sqlite3.Error as error:
-        raise translated(error) from error
-    finally:
-        connection.close()
+    first = after or Key(tenant or "", "")
+    assert tenant in (None, first.tenant), "a walk through one tenant begins within it"
+    async with aclosing(_paged(path, lambda connection, last: _page(connection, last, tenant), first)) as keys:
+        async for key in keys:
+            yield key
 
 
 async def find_record(url: str, tenant: str, kind: str, record_id: str, **_: Any) -> Record | None:
@@ -76,13 +71,20 @@ async def walk_tenants(url: str, kind: str, **_: Any) -> AsyncIterator[str]:
     path = path_of(url)
     if not path.exists():
         return
+    async with aclosing(_paged(path, lambda connection, last: _tenants(connection, kind, last), "")) as tenants:
+        async for tenant in tenants:
+            yield tenant
+
+
+async def _paged(path: Path, page: Callable[[sqlite3.Connection, T], list[T]], first: T) -> AsyncGenerator[T]:
+    """What `page` answers after `first`, page by page until there is no more, by a connection of its own."""
     connection = await asyncio.to_thread(connect, str(path), sqlite3.Connection, writer=False)
     try:
-        last = ""
-        while tenants := await asyncio.to_thread(_tenants, connection, kind, last):
-            for tenant in tenants:
-                yield tenant
-            last = tenants[-1]
+        last = first
+        while found := await asyncio.to_thread(page, connection, last):
+            for one in found:
+                yield one
+            last = found[-1]
     except sqlite3.Error as error:
         raise translated(error) from error
     finally:
